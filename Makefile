@@ -1,0 +1,72 @@
+# Every command here sets up what it needs; `make help` lists them.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+# Test processes side by side; one more than the cores, because many tests wait for leases.
+JOBS   ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
+PROFILE ?= local
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check bench bench-check sync docs matrix audit format clean
+
+help: ## list the commands
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
+
+$(VENV)/.installed: pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
+	$(BIN)/python -m pip install --quiet --editable '.[cli,sql]'
+	touch $@
+
+$(VENV)/.developing: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --editable . --group dev
+	touch $@
+
+demo: $(VENV)/.installed ## run the archive example on real files, and show what it did
+	$(BIN)/python examples/archive/run.py --profile $(PROFILE)
+
+test: check ## everything: checks, unit, conformance, integration, fault and command tests, with coverage
+	rm -f .coverage .coverage.*
+	$(BIN)/python -m coverage run -m pytest -q -n $(JOBS) --dist loadgroup
+	$(BIN)/python -m coverage combine -q
+	$(BIN)/python -m coverage report --include 'portable/*' --fail-under 95 --skip-covered --sort cover
+
+check: $(VENV)/.developing ## format, lint, types, drift, unit tests and embedded conformance, under two minutes
+	$(BIN)/ruff format --check --quiet
+	$(BIN)/ruff check --quiet
+	$(BIN)/python tools/generate_sync.py --check
+	$(BIN)/mypy
+	$(BIN)/basedpyright --warnings
+	$(BIN)/bandit -q -r portable adapters -c pyproject.toml
+	$(BIN)/python -m pytest -q -n $(JOBS) --dist loadgroup tests/unit tests/conformance
+
+bench: $(VENV)/.benching ## the benchmarks, side by side with the peers: JSON and a plot under benchmarks/results/
+	$(BIN)/python -m benchmarks
+
+bench-check: $(VENV)/.benching ## the benchmarks' ratios against their targets; fails naming each one missed
+	$(BIN)/python -m benchmarks --check
+
+$(VENV)/.benching: $(VENV)/.developing benchmarks/requirements.txt
+	$(BIN)/python -m pip install --quiet -r benchmarks/requirements.txt
+	touch $@
+
+sync: $(VENV)/.developing ## generate the sync face from the async source
+	$(BIN)/python tools/generate_sync.py
+
+format: $(VENV)/.developing ## format the code, and fix what can be fixed
+	$(BIN)/ruff check --fix --quiet
+	$(BIN)/ruff format --quiet
+
+docs: $(VENV)/.developing ## the documentation site, under site/
+	$(BIN)/python -m pip install --quiet --group docs
+	$(BIN)/mkdocs build --strict --quiet
+
+matrix: $(VENV)/.developing ## run the conformance suites, and write docs/reference/matrix.md
+	$(BIN)/python -m pytest -q -n $(JOBS) --dist loadgroup tests/conformance --portable-matrix docs/reference/matrix.md
+
+audit: $(VENV)/.developing ## known vulnerabilities of what we depend on, where advisories can be reached
+	$(BIN)/python -m pip install --quiet pip-audit
+	$(BIN)/python tools/audit.py
+
+clean: ## remove what the other commands made
+	rm -rf $(VENV) .portable site build dist .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis

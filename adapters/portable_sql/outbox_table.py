@@ -1,0 +1,172 @@
+"""The tables of the transactional outbox; `docs/wire-formats/database.md` describes them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import msgspec
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Engine,
+    Executable,
+    Float,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    delete,
+    insert,
+    select,
+    update,
+)
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.schema import CreateTable
+
+from portable.outbox_entries import FailedEntry, OutboxEntry
+
+__all__ = ["OutboxTable"]
+
+_metadata = MetaData()
+
+_entries = Table(
+    "portable_outbox",
+    _metadata,
+    Column("number", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("kind", String(16), nullable=False),
+    Column("resource", String(64), nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    Column("attributes", Text, nullable=False),
+    Column("delay", Float, nullable=False),
+    Column("ordering_key", String(255)),
+    Column("dedup_id", String(255)),
+    Column("attempts", Integer, nullable=False),
+    Column("due", Float, nullable=False),
+    Column("failed", Text),
+    sqlite_autoincrement=True,
+)
+_leader = Table(
+    "portable_outbox_leader",
+    _metadata,
+    Column("one", Integer, primary_key=True, autoincrement=False),
+    Column("owner", String(64), nullable=False),
+    Column("until", Float, nullable=False),
+)
+
+
+class OutboxTable:
+    """The outbox of one engine."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    @staticmethod
+    def missing(names: Sequence[str]) -> list[str]:
+        """Give the tables that are not among these."""
+        return [table.name for table in _metadata.sorted_tables if table.name not in names]
+
+    def create(self) -> None:
+        """Make the tables that are missing."""
+        with self._engine.begin() as connection:
+            for table in _metadata.sorted_tables:
+                connection.execute(CreateTable(table, if_not_exists=True))
+
+    @staticmethod
+    def statements(entries: Sequence[OutboxEntry], *, create: bool) -> list[Executable]:
+        """Give what stores entries, for the caller's own transaction."""
+        tables: list[Executable] = [CreateTable(table, if_not_exists=True) for table in _metadata.sorted_tables]
+        rows = [
+            {
+                "kind": entry.kind,
+                "resource": entry.resource,
+                "body": entry.body,
+                "attributes": msgspec.json.encode(entry.attributes).decode(),
+                "delay": entry.delay,
+                "ordering_key": entry.ordering_key,
+                "dedup_id": entry.dedup_id,
+                "attempts": 0,
+                "due": 0.0,
+            }
+            for entry in entries
+        ]
+        return [*(tables if create else ()), insert(_entries).values(rows)]
+
+    def lead(self, owner: str, seconds: float) -> bool:
+        """Become, or stay, the one relay for so many seconds; False while another is."""
+        now = time.time()
+        taken = (
+            update(_leader)
+            .where(_leader.c.one == 1, (_leader.c.owner == owner) | (_leader.c.until < now))
+            .values(owner=owner, until=now + seconds)
+        )
+        with self._engine.begin() as connection:
+            if connection.execute(taken).rowcount:
+                return True
+            if connection.execute(select(_leader.c.one)).first() is not None:
+                return False
+        try:
+            with self._engine.begin() as connection:
+                connection.execute(insert(_leader).values(one=1, owner=owner, until=now + seconds))
+        except IntegrityError:
+            return False
+        return True
+
+    def resign(self, owner: str) -> None:
+        """Let another relay lead at once."""
+        with self._engine.begin() as connection:
+            connection.execute(delete(_leader).where(_leader.c.owner == owner))
+
+    def due(self, limit: int) -> list[tuple[int, OutboxEntry]]:
+        """Give the oldest entries that are due, in order; an entry that waits holds back the rest of its key."""
+        now = time.time()
+        earlier = _entries.alias()
+        held_back = (
+            select(earlier.c.number)
+            .where(
+                earlier.c.kind == _entries.c.kind,
+                earlier.c.resource == _entries.c.resource,
+                earlier.c.ordering_key == _entries.c.ordering_key,
+                earlier.c.number < _entries.c.number,
+                earlier.c.due > now,
+                earlier.c.failed.is_(None),
+            )
+            .exists()
+        )
+        query = (
+            select(_entries)
+            .where(_entries.c.due <= now, _entries.c.failed.is_(None), ~held_back)
+            .order_by(_entries.c.number)
+            .limit(limit)
+        )
+        with self._engine.connect() as connection:
+            return [(row.number, _entry(row)) for row in connection.execute(query)]
+
+    def settle(self, done: Sequence[int], failed: Sequence[FailedEntry]) -> None:
+        """Remove what was sent, and note what could not be."""
+        with self._engine.begin() as connection:
+            if done:
+                connection.execute(delete(_entries).where(_entries.c.number.in_(done)))
+            for entry in failed:
+                values = {"failed": entry.error} if entry.retry_in is None else {"due": time.time() + entry.retry_in}
+                connection.execute(
+                    update(_entries)
+                    .where(_entries.c.number == entry.number)
+                    .values(attempts=_entries.c.attempts + 1, **values)
+                )
+
+
+def _entry(row: object) -> OutboxEntry:
+    fields = row._mapping  # type: ignore[attr-defined]  # noqa: SLF001 (SQLAlchemy's public name for it)
+    return OutboxEntry(
+        fields["kind"],
+        fields["resource"],
+        fields["body"],
+        msgspec.json.decode(fields["attributes"], type=dict[str, str]),
+        fields["delay"],
+        fields["ordering_key"],
+        fields["dedup_id"],
+        fields["attempts"],
+    )

@@ -1,0 +1,300 @@
+"""What a queue does below its types: deliveries become messages, are settled, buried, sent again, or given back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from portable import wire
+from portable.aio._concurrency import wait_for_arrival
+from portable.aio.drivers import QueueDriver
+from portable.aio.message import Message
+from portable.aio.offload import Offload
+from portable.arrivals import Arrivals
+from portable.composing import BodyCodec
+from portable.dead_letters import NEVER
+from portable.deadlines import Deadline
+from portable.errors import PortableError
+from portable.messages import Delivery, Outgoing
+
+if TYPE_CHECKING:
+    from portable.aio.queue import Queue
+
+__all__ = ["Deliveries"]
+
+T = TypeVar("T")
+
+_REDRIVEN_AT_ONCE = 100
+_LONGEST_DELAY = 900.0
+
+
+class Deliveries(Generic[T]):
+    """The deliveries of one queue.
+
+    Args:
+        queue: whose they are.
+        codec: how bodies become values.
+        offload: where large bodies are, if anywhere.
+        visibility: seconds that a lease has.
+        max_deliveries: after so many a message is dead.
+        buries: whether the driver moves dead messages itself.
+    """
+
+    def __init__(
+        self,
+        queue: Queue[T],
+        codec: BodyCodec,
+        offload: Offload | None,
+        *,
+        visibility: float,
+        max_deliveries: int,
+        buries: bool,
+    ) -> None:
+        self._queue = queue
+        self._decode = codec.decode
+        self._offload = offload
+        self.visibility = visibility
+        self.max_deliveries = max_deliveries
+        self._buries = buries
+        # Nothing stands between a delivery and its message.
+        self._direct = codec.plain and offload is None
+
+    @property
+    def driver(self) -> QueueDriver:
+        """The driver, which a forked child has another of."""
+        return self._queue._driver  # noqa: SLF001 (this is the inner half of the queue)
+
+    async def open(self) -> None:
+        """Open the queue, for those who come by another way than its operations."""
+        if not self._queue._opened:  # noqa: SLF001 (this is the inner half of the queue)
+            await self._queue._open()  # noqa: SLF001 (the same)
+
+    async def receive(self, count: int, *, wait: float, visibility: float, limit: float) -> list[Message[T]]:
+        """Receive messages, waiting for the first where none is ready."""
+        driver = self.driver
+        arrivals = driver.arrivals
+        if arrivals is None:
+            return await self._receive_remotely(driver, count, wait, visibility, limit)
+        deadline: float | None = None
+        while True:
+            leased = await driver.receive(count, visibility=visibility, timeout=limit)
+            messages = await self.messages(leased, limit) if leased else []
+            if messages or not wait:
+                return messages
+            if deadline is None:
+                deadline = monotonic() + min(wait, limit)
+            if not await self._wait_until_due(arrivals, deadline, limit):
+                return []
+
+    async def _wait_until_due(self, arrivals: Arrivals, deadline: float, limit: float) -> bool:
+        """Wait until a message can be received (True), or until the deadline (False)."""
+        while True:
+            version = arrivals.version()
+            due = await self.driver.next_due(timeout=limit)
+            left = deadline - monotonic()
+            if due is not None and due <= 0:
+                return left > 0
+            if left <= 0:
+                return False
+            await wait_for_arrival(arrivals, version, left if due is None else min(left, due))
+
+    async def _receive_remotely(
+        self, driver: Any, count: int, wait: float, visibility: float, limit: float
+    ) -> list[Message[T]]:
+        deadline = monotonic() + min(wait, limit)
+        while True:
+            left = deadline - monotonic()
+            if left > 0:
+                # A call that waits takes as long as it waits, and then what an answer takes.
+                leased = await driver.wait_receive(count, visibility=visibility, wait=left, timeout=limit + left)
+            else:
+                leased = await driver.receive(count, visibility=visibility, timeout=limit)
+            messages = await self.messages(leased, limit) if leased else []
+            if messages or deadline <= monotonic():
+                return messages
+
+    async def messages(self, leased: list[Delivery], limit: float) -> list[Message[T]]:
+        """Make messages of deliveries, but for those that cannot be, which are postponed or buried."""
+        if self._direct and (self._buries or all(one.count <= self.max_deliveries for one in leased)):
+            return [Message(self._queue, delivery, delivery.body) for delivery in leased]  # type: ignore[arg-type]  # T is bytes
+        messages: list[Message[T]] = []
+        done = 0
+        try:
+            for delivery in leased:
+                message = await self._message(delivery, limit)
+                if message is not None:
+                    messages.append(message)
+                done += 1
+        except BaseException:
+            # Nobody will get these, so nobody else can give them back.
+            await self.give_back([*(one.delivery for one in messages), *leased[done:]])
+            raise
+        return messages
+
+    async def _message(self, delivery: Delivery, limit: float) -> Message[T] | None:
+        if delivery.count > self.max_deliveries and not self._buries:
+            await self.bury(delivery, self.exhausted(), limit)
+            return None
+        try:
+            return Message(self._queue, delivery, await self.value(delivery, limit))
+        except (ValueError, RecursionError) as error:
+            await self._postpone(delivery, f"the body does not fit the type: {error}", limit)
+        except PortableError as error:
+            if error.retryable:
+                raise
+            await self._postpone(delivery, error.message, limit)
+        return None
+
+    async def value(self, delivery: Delivery, limit: float) -> T:
+        """Fetch and decode the body of a delivery.
+
+        Raises:
+            ValueError: it does not fit the type.
+            IntegrityError: it was offloaded, and its object is gone.
+        """
+        body = delivery.body
+        if self._offload is not None and wire.OFFLOADED in delivery.attributes:
+            body = await self._offload.get(delivery, timeout=limit)
+        value: T = self._decode(body)
+        return value
+
+    async def _postpone(self, delivery: Delivery, reason: str, limit: float) -> None:
+        """Leave a message to a later release, as long as it has deliveries left."""
+        if delivery.count >= self.max_deliveries:
+            await self.bury(delivery, reason, limit)
+        elif self.driver.capabilities.nack_delay:
+            delay = min(self.visibility * delivery.count, _LONGEST_DELAY)
+            await self.driver.nack([delivery], delay=delay, timeout=limit)
+        # Without delayed nacks the lease is the delay: at its end the message comes back by itself.
+
+    async def ack(self, deliveries: Sequence[Delivery], limit: float) -> list[PortableError | None]:
+        """Remove messages, and then their offloaded bodies."""
+        answers = await self.driver.ack(deliveries, timeout=limit)
+        if self._offload is not None:
+            for delivery, answer in zip(deliveries, answers, strict=True):
+                if answer is None and wire.OFFLOADED in delivery.attributes:
+                    await self._offload.drop(delivery.attributes[wire.OFFLOADED], timeout=limit)
+        return answers
+
+    async def nack(self, delivery: Delivery, delay: float, limit: float, *, reason: str | None = None) -> None:
+        """Give a message back, or bury it when it has no delivery left; `reason` is why its handler failed."""
+        if delivery.count >= self.max_deliveries and (reason is not None or not self._buries):
+            await self.bury(delivery, reason or self.exhausted(), limit)
+        else:
+            await self.driver.nack([delivery], delay=delay, timeout=limit)
+
+    async def give_back(self, deliveries: Sequence[Delivery]) -> None:
+        """Give messages back at once."""
+        size = self.driver.capabilities.max_batch
+        for start in range(0, len(deliveries), size):
+            await self.driver.nack(deliveries[start : start + size], delay=0.0, timeout=self._step)
+
+    async def hold(self, deliveries: Sequence[Delivery]) -> list[PortableError | None]:
+        """Extend leases by the queue's own length."""
+        answers: list[PortableError | None] = []
+        size = self.driver.capabilities.max_batch
+        for start in range(0, len(deliveries), size):
+            chunk = deliveries[start : start + size]
+            answers += await self.driver.extend(chunk, seconds=self.visibility, timeout=self._step)
+        return answers
+
+    async def bury(self, delivery: Delivery, reason: str, limit: float) -> None:
+        """Move a message to the dead-letter queue: in one step where the backend can, else there first, then away."""
+        driver: Any = self.driver
+        if self._buries:
+            (answer,) = await driver.bury([delivery], reason=reason, timeout=limit)
+        else:
+            name = self._queue.name
+            attributes = wire.dead_letter_attributes(delivery.attributes, queue=name, id=delivery.id, reason=reason)
+            letter = Outgoing(delivery.body, attributes, 0.0, delivery.ordering_key)
+            await self._dead.take(letter, limit)
+            (answer,) = await driver.ack([delivery], timeout=limit)
+        if answer is not None:
+            raise answer
+
+    async def redrive(self, max_messages: int | None, limit: Deadline) -> int:
+        """Send dead letters of this queue to it again; give how many."""
+        dead = self._dead
+        bounds = [bound for bound in (max_messages, await dead.count(limit.left())) if bound is not None]
+        left = min(bounds) if bounds else NEVER
+        name = self._queue.name
+        size = min(_REDRIVEN_AT_ONCE, self.driver.capabilities.max_batch)
+        moved = 0
+        others: list[Delivery] = []
+        try:
+            while left > 0:
+                letters = await dead.lease(
+                    min(left, _REDRIVEN_AT_ONCE, self.driver.capabilities.max_batch), limit.left()
+                )
+                if not letters:
+                    break
+                left -= len(letters)
+                # A dead-letter queue that several queues name holds letters of all of them.
+                others += [one for one in letters if one.attributes.get(wire.DEAD_QUEUE, name) != name]
+                mine = [one for one in letters if one.attributes.get(wire.DEAD_QUEUE, name) == name]
+                await self._resend(dead, mine, limit)
+                moved += len(mine)
+        finally:
+            await dead.give_back(others)
+        return moved
+
+    async def _resend(self, dead: Deliveries[bytes], letters: list[Delivery], limit: Deadline) -> None:
+        if not letters:
+            return
+        try:
+            answers = await self.driver.send([_as_first_sent(letter) for letter in letters], timeout=limit.left())
+        except BaseException:
+            await dead.give_back(letters)
+            raise
+        sent = [letter for letter, answer in zip(letters, answers, strict=True) if isinstance(answer, str)]
+        # From here on both queues have them: what is cut short is a duplicate, and never a loss.
+        await dead.driver.ack(sent, timeout=self._step)
+        failed = [answer for answer in answers if not isinstance(answer, str)]
+        if failed:
+            await dead.give_back([letter for letter in letters if letter not in sent])
+            raise failed[0]
+
+    async def take(self, outgoing: Outgoing, limit: float) -> None:
+        """Send a message as it is."""
+        await self.open()
+        (answer,) = await self.driver.send([outgoing], timeout=limit)
+        if not isinstance(answer, str):
+            raise answer
+
+    async def lease(self, count: int, limit: float) -> list[Delivery]:
+        """Receive deliveries as they are."""
+        await self.open()
+        driver: Any = self.driver
+        count = min(count, driver.capabilities.max_receive)
+        leased: list[Delivery]
+        if driver.arrivals is None:
+            leased = await driver.wait_receive(count, visibility=self.visibility, wait=1.0, timeout=limit)
+        else:
+            leased = await driver.receive(count, visibility=self.visibility, timeout=limit)
+        return leased
+
+    async def count(self, limit: float) -> int | None:
+        """Say how many messages there are, in whatever state, where that is known."""
+        await self.open()
+        counted = await self.driver.stats(timeout=limit)
+        known = [count for count in (counted.ready, counted.leased, counted.delayed) if count is not None]
+        return sum(known) if known else None
+
+    def exhausted(self) -> str:
+        """Say why a message is dead that nobody acknowledged."""
+        return f"delivered {self.max_deliveries} times without an ack"
+
+    @property
+    def _dead(self) -> Deliveries[bytes]:
+        return self._queue.dead_letters._deliveries  # noqa: SLF001 (a queue, too)
+
+    @property
+    def _step(self) -> float:
+        return self._queue._timeout  # noqa: SLF001 (this is the inner half of the queue)
+
+
+def _as_first_sent(letter: Delivery) -> Outgoing:
+    ours = (wire.DEAD_ID, wire.DEAD_QUEUE, wire.DEAD_REASON)
+    attributes = {name: value for name, value in letter.attributes.items() if name not in ours}
+    return Outgoing(letter.body, attributes or None, 0.0, letter.ordering_key)

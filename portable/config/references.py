@@ -1,0 +1,277 @@
+"""References in bindings: `${env:NAME}`, `${env:NAME:-default}`, `${file:path}`, `${binding:name/key}`, and others.
+
+They are resolved when their resource is bound, not when the file is read, and what they give is shown nowhere: URLs
+and options print as they were written. `$${` stands for `${` itself. An adapter adds a scheme by an entry point in
+the group `portable.references`: its name is the scheme, its value `"module:function"` a function from what follows
+the colon to the secret.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, unquote_plus
+
+import msgspec
+
+from portable.config.source import nearest
+from portable.errors import ConfigError, PortableError
+from portable.urls import Url, is_secret
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
+__all__ = [
+    "Resolve",
+    "check_reference",
+    "holds_reference",
+    "parse_url",
+    "read_binding_entry",
+    "redacted",
+    "redacted_url",
+    "resolved",
+    "resolver",
+    "written_options",
+]
+
+Resolve = Callable[[str, str], str]
+"""Gives what a reference stands for, from its scheme and its argument."""
+
+_REFERENCE = re.compile(r"\$\$\{|\$\{(?:([a-z][a-z0-9-]*):([^}]*)\})?")
+_ENV = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(?::-(.*))?", re.DOTALL)
+_ENTRY = re.compile(r"(?!\.)[A-Za-z0-9._-]+")
+_BUILT_IN = ("env", "file", "binding")
+_EXTRAS = {"aws-secret": "aws", "gcp-secret": "gcp", "azure-secret": "azure", "vault": "vault"}
+_LARGEST_FILE = 1024 * 1024
+
+
+def resolver(folder: Path) -> Resolve:
+    """Make what resolves the references of a config whose relative paths start at `folder`."""
+
+    def resolve(scheme: str, argument: str) -> str:
+        if scheme == "env":
+            return _from_environment(argument)
+        if scheme == "file":
+            return _read(folder / argument, f"the file of ${{file:{argument}}}")
+        if scheme == "binding":
+            return read_binding_entry(*_entry_parts(argument))
+        return _from_adapter(scheme, argument)
+
+    return resolve
+
+
+def holds_reference(value: Any) -> bool:
+    """Tell whether any string in a value holds a reference."""
+    if isinstance(value, str):
+        return any(match[1] for match in _REFERENCE.finditer(value))
+    if isinstance(value, dict):
+        return any(map(holds_reference, value.values()))
+    return isinstance(value, list) and any(map(holds_reference, value))
+
+
+def written_options(text: str) -> dict[str, bool]:
+    """Name the options that a URL's query writes itself, each with whether its value holds a reference."""
+    plain = _without_references(text)
+    start = plain.find("?") + 1
+    names = {}
+    for option in plain[start:].split("&") if start else ():
+        name, _, value = text[start : start + len(option)].partition("=")
+        if not holds_reference(name):
+            names[unquote_plus(name)] = holds_reference(value)
+        start += len(option) + 1
+    return names
+
+
+def resolved(value: Any, resolve: Resolve) -> Any:
+    """Give a value of a binding's table with the references in all of its strings resolved.
+
+    Raises:
+        ConfigError: one of them cannot be; the message says which, and no value.
+    """
+    if isinstance(value, str):
+        return _REFERENCE.sub(lambda match: _replaced(match, resolve), value)
+    if isinstance(value, dict):
+        return {name: resolved(inner, resolve) for name, inner in value.items()}
+    return [resolved(inner, resolve) for inner in value] if isinstance(value, list) else value
+
+
+def parse_url(text: str, resolve: Resolve) -> Url:
+    """Take a URL apart, with its references resolved.
+
+    What a reference gives may hold any character: within the URL it is percent-encoded, so that a password with an
+    `@` stays a password. A reference that starts the URL gives scheme and all, and stands as it is.
+
+    Raises:
+        ConfigError: it is not a URL, or a reference cannot be resolved; the message holds no value.
+    """
+    if "${" not in text:
+        return Url.parse(text)
+    authority = re.match(r"[^/?]*//([^/?]*)", _without_references(text))
+    user_ends = authority.start(1) + authority[1].rfind("@") if authority and "@" in authority[1] else 0
+
+    def written(match: re.Match[str]) -> str:
+        value = _replaced(match, resolve)
+        return value if match.start() == 0 else quote(value, safe="" if match.start() < user_ends else ":,[]")
+
+    whole = _REFERENCE.sub(written, text)
+    if not holds_reference(text):
+        return Url.parse(whole)
+    shown = redacted_url(text)
+    try:
+        return msgspec.structs.replace(Url.parse(whole), shown=shown)
+    except ConfigError:
+        raise ConfigError(f"what the references give makes no URL of {shown}") from None
+
+
+def redacted(name: str, value: Any) -> Any:
+    """Give an option's value for showing: references as written, and nothing of what is a secret by its name."""
+    if isinstance(value, dict):
+        return {inner: redacted(f"{name}.{inner}", of) for inner, of in value.items()}
+    if isinstance(value, list):
+        return [redacted(name, inner) for inner in value]
+    if isinstance(value, str):
+        return _hidden(value) if is_secret(name) else redacted_url(value)
+    return "***" if is_secret(name) else value
+
+
+def redacted_url(text: str) -> str:
+    """Give a URL as written, references included, without its password and the values of its secret options.
+
+    Text that is no URL comes back as it is, but for the passwords in defaults of references.
+    """
+    plain = _without_references(text)
+    secrets = [match.span(1) for match in re.finditer(r"//[^/?@:]*:([^@]*)@", plain)][:1]
+    _, _, query = plain.partition("?")
+    start = len(plain) - len(query)
+    for option in query.split("&"):
+        name, equals, _ = option.partition("=")
+        if equals and is_secret(name):
+            secrets.append((start + len(name) + 1, start + len(option)))
+        start += len(option) + 1
+    shown, done = "", 0
+    for begin, end in secrets:
+        shown += _REFERENCE.sub(_without_password, text[done:begin]) + _hidden(text[begin:end])
+        done = end
+    return shown + _REFERENCE.sub(_without_password, text[done:])
+
+
+def _without_password(match: re.Match[str]) -> str:
+    name, separator, default = match[0].partition(":-")
+    return f"{name}:-{redacted_url(default[:-1])}}}" if separator else match[0]
+
+
+def _hidden(secret: str) -> str:
+    """Give a secret for showing: the references that it is made of, else stars."""
+    if not secret or _REFERENCE.sub("", secret):
+        return secret and "***"
+    return _REFERENCE.sub(lambda match: re.sub(r":-.*", ":-***}", match[0], flags=re.DOTALL), secret)
+
+
+def _without_references(text: str) -> str:
+    """Blank the references out, keeping every position."""
+    return _REFERENCE.sub(lambda match: "_" * len(match[0]), text)
+
+
+def _replaced(match: re.Match[str], resolve: Resolve) -> str:
+    if match[0] == "$${":
+        return "${"
+    if match[1] is None:
+        raise ConfigError(
+            "`${` starts no reference; write ${env:NAME}, ${env:NAME:-default}, ${file:path} or ${binding:name/key}, "
+            "or $${ for the characters themselves"
+        )
+    value = resolve(match[1], match[2])
+    if any("\ud800" <= character <= "\udfff" for character in value):
+        raise ConfigError(f"what the {match[1]} reference gives is not UTF-8")
+    return value
+
+
+def check_reference(scheme: str, argument: str) -> None:
+    """Check that a reference is one that is resolved somewhere, without resolving it.
+
+    Raises:
+        ConfigError: it is not; the message says how it is written, or which package resolves it.
+    """
+    if scheme == "env":
+        _env_parts(argument)
+    elif scheme == "binding":
+        _entry_parts(argument)
+    elif scheme != "file":
+        _function(scheme)
+
+
+def _env_parts(argument: str) -> tuple[str, str | None]:
+    match = _ENV.fullmatch(argument)
+    if match is None:
+        raise ConfigError("an env reference is written ${env:NAME} or ${env:NAME:-default}")
+    return match[1], match[2]
+
+
+def _entry_parts(argument: str) -> tuple[str, str]:
+    name, _, key = argument.partition("/")
+    if not _ENTRY.fullmatch(name) or not _ENTRY.fullmatch(key):
+        raise ConfigError("a binding reference is written ${binding:name/key}")
+    return name, key
+
+
+def _from_environment(argument: str) -> str:
+    name, default = _env_parts(argument)
+    value = os.environ.get(name)
+    if default is not None:
+        return value or default
+    if value is None:
+        raise ConfigError(f"the environment has no {name}; set it, or write ${{env:{name}:-default}}")
+    return value
+
+
+def read_binding_entry(name: str, key: str) -> str:
+    """Read one entry of a servicebinding.io folder: `$SERVICE_BINDING_ROOT/name/key`.
+
+    Raises:
+        ConfigError: there is no such entry.
+    """
+    root = os.environ.get("SERVICE_BINDING_ROOT")
+    if not root:
+        raise ConfigError(f"$SERVICE_BINDING_ROOT is not set, so there is no binding {name!r}")
+    return _read(Path(root, name, key), f"the entry {key!r} of the binding {name!r} under $SERVICE_BINDING_ROOT")
+
+
+def _read(path: Path, what: str) -> str:
+    try:
+        with path.open("rb") as file:
+            content = file.read(_LARGEST_FILE + 1).decode()
+    except OSError as error:
+        raise ConfigError(f"{what} cannot be read: {error.strerror}") from None
+    except ValueError:  # not UTF-8, or a path that no file can have
+        raise ConfigError(f"{what} is not UTF-8 text, or no path") from None
+    if len(content) > _LARGEST_FILE:
+        raise ConfigError(f"{what} is larger than 1 MiB, which is no secret")
+    return content.rstrip("\r\n")
+
+
+def _from_adapter(scheme: str, argument: str) -> str:
+    resolve = _function(scheme)
+    try:
+        return str(resolve.load()(argument))
+    except PortableError:
+        raise
+    except Exception as error:  # whatever a vendor raises; its text may hold what must not be shown
+        raise ConfigError(f"${{{scheme}:{argument}}} was not resolved: {type(error).__name__}") from error
+
+
+def _function(scheme: str) -> EntryPoint:
+    from importlib.metadata import entry_points  # noqa: PLC0415 (only references to secret managers need it)
+
+    points = entry_points(group="portable.references")
+    if scheme in points.names:
+        return points[scheme]
+    if scheme in _EXTRAS:
+        raise ConfigError(
+            f"no installed package resolves ${{{scheme}:…}}; "
+            f"install it with: pip install 'portable-cloud[{_EXTRAS[scheme]}]'"
+        )
+    known = {*_BUILT_IN, *_EXTRAS, *points.names}
+    raise ConfigError(f"nobody resolves ${{{scheme}:…}}{nearest(scheme, known, write='${{{}:…}}')}")

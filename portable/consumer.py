@@ -1,0 +1,252 @@
+# Generated from portable/aio/consumer.py by tools/generate_sync.py; change that file, not this one.
+"""The loop of a worker: receive, handle, acknowledge; hold the leases meanwhile, and stop without losing anything."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import random
+import threading
+from collections import deque
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from portable import telemetry
+from portable._concurrency import Lock, Stop, called, kept, pause, work_together
+from portable.composing import seconds
+from portable.errors import InvalidArgument, PortableError
+from portable.messages import Delivery
+
+if TYPE_CHECKING:
+    from portable.message import Message
+    from portable.queue import Queue
+
+__all__ = ["Consumer", "Handler", "log_failure"]
+
+T = TypeVar("T")
+
+Handler = Callable[["Message[T]"], object]
+
+_log = logging.getLogger("portable")
+
+# `stop` is looked at between waits; one for a backend that is asked over the network and may bill for it is longer.
+_LOCAL_WAIT = 0.25
+_REMOTE_WAIT = 5.0
+_LONGEST_RETRY = 300.0
+_LONGEST_TROUBLE = 30.0
+
+
+def log_failure(resource: str, delivery: Delivery, error: Exception) -> None:
+    """Say that a handler failed, and what it raised."""
+    _log.warning(
+        "%s: the handler of message %s failed (delivery %d)", resource, delivery.id, delivery.count, exc_info=error
+    )
+
+
+def _growing(attempt: int, longest: float) -> float:
+    """Give seconds that double with each attempt, spread so that many do not come back at once."""
+    return min(2.0 ** min(attempt - 1, 30), longest) * random.uniform(0.5, 1.0)  # noqa: S311 (spreads load, hides nothing)
+
+
+class Consumer(Generic[T]):
+    """One run of `Queue.consume`, whose arguments it takes.
+
+    Each of its workers takes a message and handles it; whoever finds none ready fetches for all that are idle.
+    """
+
+    def __init__(
+        self,
+        queue: Queue[T],
+        handler: Handler[T],
+        *,
+        concurrency: int,
+        stop: Stop | None,
+        max_messages: int | None,
+        idle_timeout: float | None,
+        drain_timeout: float,
+    ) -> None:
+        if concurrency < 1:
+            raise InvalidArgument(f"concurrency={concurrency!r} is less than 1")
+        if max_messages is not None and max_messages < 0:
+            raise InvalidArgument(f"max_messages={max_messages!r} is less than 0")
+        self._queue = queue
+        self._deliveries = queue._deliveries  # noqa: SLF001 (a consumer is a part of its queue)
+        self._handler = handler
+        self._concurrency = concurrency
+        self._stop = stop
+        self._unclaimed = max_messages
+        self._idle_timeout = None if idle_timeout is None else seconds(idle_timeout, "idle_timeout")
+        self._drain_timeout = seconds(drain_timeout, "drain_timeout")
+        self._fetching = Lock()
+        # Never held while anything waits, so that it serves both faces.
+        self._counting = threading.Lock()
+        self._idle = 0
+        self._busy = 0
+        self._handled = 0
+        self._troubles = 0
+        self._ready: deque[Message[T]] = deque()
+        self._held: dict[int, Message[T]] = {}
+        self._last_seen = monotonic()
+        self._halted_at: float | None = None
+        self._error: PortableError | None = None
+
+    def run(self) -> int:
+        """Handle messages until there is a reason to stop; give how many were handled."""
+        self._deliveries.open()
+        try:
+            with kept(max(self._deliveries.visibility / 3, 0.05), self._hold):
+                work_together(self._work, self._concurrency, self._is_overdue)
+        finally:
+            self._halt()
+            self._give_back([message for message in list(self._held.values()) if not message.state])
+        if self._error is not None:
+            raise self._error
+        return self._handled
+
+    def _work(self) -> None:
+        while True:
+            self._count(idle=1)
+            try:
+                message = self._next()
+            finally:
+                self._count(idle=-1)
+            if message is None:
+                return
+            self._handle(message)
+
+    def _next(self) -> Message[T] | None:
+        with self._fetching:
+            while not self._is_halted():
+                if self._ready:
+                    return self._ready.popleft()
+                wanted = self._idle if self._unclaimed is None else min(self._idle, self._unclaimed)
+                if wanted < 1 or self._is_idle_for_long():
+                    return None
+                self._fetch(wanted)
+        return None
+
+    def _fetch(self, wanted: int) -> None:
+        wait = _REMOTE_WAIT if self._deliveries.driver.arrivals is None else _LOCAL_WAIT
+        if self._idle_timeout is not None:
+            wait = min(wait, max(0.01, self._last_seen + self._idle_timeout - monotonic()))
+        try:
+            messages = self._queue.receive(wanted, wait=wait)
+        except PortableError as error:
+            self._wait_out(error)
+            return
+        self._troubles = 0
+        if messages:
+            self._last_seen = monotonic()
+            self._held.update((id(message), message) for message in messages)
+            self._ready.extend(messages)
+            if self._unclaimed is not None:
+                self._unclaimed -= len(messages)
+
+    def _wait_out(self, error: PortableError) -> None:
+        if not error.retryable:
+            self._error = error
+            self._halt()
+            return
+        self._troubles += 1
+        delay = _growing(self._troubles, _LONGEST_TROUBLE)
+        _log.warning("%s: cannot receive, trying again in %.1f s: %s", self._queue.name, delay, error)
+        pause(self._stop, delay)
+
+    def _handle(self, message: Message[T]) -> None:
+        self._count(busy=1)
+        try:
+            try:
+                with self._tracing(message):
+                    called(self._handler, message)
+            except Exception as error:  # noqa: BLE001 (whatever the application raises)
+                self._failed(message, error)
+            else:
+                self._done(message)
+        except BaseException:
+            # The process is about to end, or this call of consume is: somebody else shall have the message soon.
+            self._halt()
+            if not message.state:
+                self._give_back([message])
+            raise
+        finally:
+            self._held.pop(id(message), None)
+            self._count(busy=-1, handled=1)
+            self._last_seen = monotonic()
+
+    def _done(self, message: Message[T]) -> None:
+        if message.state:
+            return
+        try:
+            message.ack()
+        except PortableError as error:
+            _log.warning("%s: message %s was handled and may come again: %s", self._queue.name, message.id, error)
+
+    def _failed(self, message: Message[T], error: Exception) -> None:
+        log_failure(self._queue.name, message.delivery, error)
+        if message.state:
+            return
+        delays = self._queue.capabilities.nack_delay
+        delay = _growing(message.delivery_count, _LONGEST_RETRY) if delays else 0.0
+        reason = f"{type(error).__name__}: {error}"
+        try:
+            self._deliveries.nack(message.delivery, delay, self._queue._timeout, reason=reason)  # noqa: SLF001 (a consumer is a part of its queue)
+            message.state = "nacked"
+        except PortableError as trouble:
+            _log.warning("%s: message %s comes back with its lease: %s", self._queue.name, message.id, trouble)
+
+    def _hold(self) -> None:
+        """Extend the lease of every message in hand, unless its handler has had all the time there is."""
+        if self._is_overdue():
+            return
+        held = [message for message in list(self._held.values()) if not message.state]
+        try:
+            answers = self._deliveries.hold([message.delivery for message in held])
+        except PortableError as error:
+            _log.warning("%s: the leases of %d messages were not extended: %s", self._queue.name, len(held), error)
+            return
+        for message, answer in zip(held, answers, strict=True):
+            # One that was settled meanwhile has no lease to lose.
+            if answer is not None and not message.state:
+                self._held.pop(id(message), None)
+                _log.warning("%s: the lease of message %s is lost; it may come again", self._queue.name, message.id)
+
+    def _give_back(self, messages: list[Message[T]]) -> None:
+        if not messages:
+            return
+        for message in messages:
+            message.state = "nacked"
+        # What cannot be given back comes back when its lease ends.
+        with contextlib.suppress(PortableError):
+            self._deliveries.give_back([message.delivery for message in messages])
+
+    def _tracing(self, message: Message[T]) -> AbstractContextManager[Any]:
+        queue = self._queue
+        if not queue._traced:  # noqa: SLF001 (a consumer is a part of its queue)
+            return contextlib.nullcontext()
+        return telemetry.handling(queue.name, queue._provider, message.attributes)  # noqa: SLF001 (the same)
+
+    def _count(self, *, idle: int = 0, busy: int = 0, handled: int = 0) -> None:
+        with self._counting:
+            self._idle += idle
+            self._busy += busy
+            self._handled += handled
+
+    def _halt(self) -> None:
+        if self._halted_at is None:
+            self._halted_at = monotonic()
+
+    def _is_halted(self) -> bool:
+        if self._stop is not None and self._stop.is_set():
+            self._halt()
+        return self._halted_at is not None
+
+    def _is_overdue(self) -> bool:
+        return self._is_halted() and monotonic() >= (self._halted_at or 0.0) + self._drain_timeout
+
+    def _is_idle_for_long(self) -> bool:
+        if self._idle_timeout is None or self._busy or monotonic() < self._last_seen + self._idle_timeout:
+            return False
+        self._halt()
+        return True

@@ -1,0 +1,37 @@
+"""The time that a call of several steps has left."""
+
+from __future__ import annotations
+
+from time import monotonic
+
+from portable.errors import DeadlineExceeded
+
+__all__ = ["Deadline"]
+
+
+class Deadline:
+    """How long each step of a call may take.
+
+    Args:
+        timeout: seconds for the whole call, or None for no bound of the whole.
+        step: seconds for each step, where the whole has no bound.
+    """
+
+    __slots__ = ("_at", "_step")
+
+    def __init__(self, timeout: float | None, step: float) -> None:
+        self._step = step
+        self._at = None if timeout is None else monotonic() + timeout
+
+    def left(self) -> float:
+        """Give the seconds that the next step may take.
+
+        Raises:
+            DeadlineExceeded: none are left.
+        """
+        if self._at is None:
+            return self._step
+        left = self._at - monotonic()
+        if left <= 0:
+            raise DeadlineExceeded("the timeout ran out before everything was done")
+        return left

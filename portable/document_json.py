@@ -1,0 +1,99 @@
+"""Documents as JSON, for every backend that keeps text.
+
+What JSON has no place for is an object with one field, whose name starts with one `$`: `{"$bytes": base64}`,
+`{"$datetime": "2024-05-01T12:00:00.000Z"}`, `{"$decimal": "1.50"}`. A field of the document whose own name starts
+with `$` is stored with one `$` more, so nothing that an application stores can be taken for a tag.
+"""
+
+from __future__ import annotations
+
+from base64 import b64decode, b64encode
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+
+from portable.errors import IntegrityError
+
+__all__ = ["dump", "dump_value", "load", "load_value"]
+
+# Decimal text is kept as it is; a float that is whole keeps its ".0", so that it comes back as a float.
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder().decode
+
+
+def dump(data: dict[str, Any], *, special: bool = True) -> str:
+    """Give a document in normal form as JSON; `special=False` says that nothing in it needs a tag."""
+    return _encode(_tagged(data) if special else data).decode()
+
+
+def load(text: str | bytes) -> dict[str, Any]:
+    """Give the document that a JSON text stands for.
+
+    Raises:
+        IntegrityError: the text is no document of ours.
+    """
+    try:
+        data = _decode(text)
+        if (b'"$' if isinstance(text, bytes) else '"$') in text:  # type: ignore[operator]  # both are of one kind
+            data = _untagged(data)
+    except (msgspec.DecodeError, ValueError, ArithmeticError, TypeError) as error:
+        raise IntegrityError(f"a stored document is damaged: {error}") from error
+    if not isinstance(data, dict):
+        raise IntegrityError(f"a stored document is damaged: it is a JSON {type(data).__name__}, not an object")
+    return data
+
+
+def dump_value(value: Any) -> Any:
+    """Give one value in the form that JSON can hold."""
+    return _tagged(value)
+
+
+def load_value(value: Any) -> Any:
+    """Give the value that a form of `dump_value` stands for.
+
+    Raises:
+        ValueError: it stands for none.
+    """
+    return _untagged(value)
+
+
+def _tagged(value: Any) -> Any:
+    kind = type(value)
+    if kind is dict:
+        return {f"${name}" if name.startswith("$") else name: _tagged(item) for name, item in value.items()}
+    if kind is list:
+        return [_tagged(item) for item in value]
+    if kind is bytes:
+        return {"$bytes": b64encode(value).decode()}
+    if kind is datetime:
+        return {"$datetime": value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{value.microsecond // 1000:03}Z"}
+    if kind is Decimal:
+        return {"$decimal": str(value)}
+    return value
+
+
+def _untagged(value: Any) -> Any:
+    kind = type(value)
+    if kind is list:
+        return [_untagged(item) for item in value]
+    if kind is not dict:
+        return value
+    if len(value) == 1:
+        ((name, item),) = value.items()
+        if name[:1] == "$" and name[:2] != "$$":
+            return _read_tag(name, item)
+    return {name.removeprefix("$"): _untagged(item) for name, item in value.items()}
+
+
+def _read_tag(name: str, item: Any) -> Any:
+    if name == "$bytes":
+        return b64decode(item, validate=True)
+    if name == "$datetime":
+        moment = datetime.fromisoformat(item)
+        return moment if moment.tzinfo is UTC else moment.astimezone(UTC)
+    if name == "$decimal":
+        return Decimal(item)
+    # Other programs may write fields with a `$`; they are read as they are.
+    return {name: _untagged(item)}

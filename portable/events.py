@@ -1,0 +1,46 @@
+# Generated from portable/aio/events.py by tools/generate_sync.py; change that file, not this one.
+"""Messages that a function service pushes, batch by batch, instead of waiting to be asked for them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from portable._concurrency import called
+from portable.consumer import Handler, log_failure
+from portable.errors import Unsupported
+from portable.message import Message
+from portable.messages import Delivery
+
+if TYPE_CHECKING:
+    from portable.deliveries import Deliveries
+    from portable.queue import Queue
+
+__all__ = ["handle_pushed"]
+
+T = TypeVar("T")
+
+
+def handle_pushed(
+    queue: Queue[T], deliveries: Deliveries[T], event: Any, handler: Handler[T], limit: float
+) -> dict[str, Any]:
+    """Handle the messages of one event in turn, and give the answer that has the failed ones delivered again."""
+    driver: Any = deliveries.driver
+    if not getattr(driver, "pushed", False):
+        raise Unsupported("no function service pushes the messages of this backend as events; use consume()")
+    failed: list[Delivery] = []
+    held_back: set[str] = set()
+    for delivery in driver.read_event(event):
+        key = delivery.ordering_key
+        if key is not None and key in held_back:
+            failed.append(delivery)
+            continue
+        try:
+            value = deliveries.value(delivery, limit)
+            called(handler, Message(queue, delivery, value, "pushed"))
+        except Exception as error:  # noqa: BLE001 (whatever the application raises)
+            log_failure(queue.name, delivery, error)
+            failed.append(delivery)
+            if key is not None:
+                held_back.add(key)
+    answer: dict[str, Any] = driver.answer_event(event, failed)
+    return answer

@@ -1,0 +1,433 @@
+"""The conformance suite of caches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from time import monotonic
+from typing import Any, ClassVar
+
+import pytest
+
+from portable.aio._concurrency import sleep
+from portable.errors import (
+    Closed,
+    IntegrityError,
+    InvalidArgument,
+    LimitExceeded,
+    NotFound,
+    PortableError,
+    Unsupported,
+)
+from portable.testing.aio._concurrency import race
+from portable.testing.aio.cache_computing import CacheComputingCases
+from portable.testing.aio.cache_locks import CacheLockCases
+from portable.testing.aio.suite import lacks, needs
+
+__all__ = ["CacheSuite"]
+
+VALUES: list[Any] = [
+    None,
+    True,
+    False,
+    0,
+    -1,
+    2**53 + 1,
+    1.5,
+    -0.0,
+    1e300,
+    "",
+    "text",
+    "5",
+    "null",
+    "\x00\n\u2028 é 日本 🎉",
+    [],
+    {},
+    [1, [2, {"a": None}], "x"],
+    {"": 1, "a.b": [True], "ü": {"deep": 1.25}},
+    b"",
+    b"bytes",
+    b"5",
+    b"null",
+    b'"text"',
+    b'{"a": 1}',
+    b" [",
+    b"-",
+    b"\x00\xff\xfe",
+    b"\xc1\x00",
+    b"\xc1\x005",
+    b"\xc1\x00\xc1\x00{}",
+    bytes(range(256)),
+]
+
+KEYS = [
+    "plain",
+    "Plain",
+    "a b",
+    " a",
+    "a ",
+    " ",
+    "a\tb",
+    "a\nb",
+    "a\r\nb",
+    "../up",
+    "..",
+    "a//b",
+    "/lead",
+    "trail/",
+    "a\\b",
+    "%41",
+    "A",
+    "%2541",
+    "a%b",
+    "ä",
+    "a\u0308",
+    "日本",
+    "🎉",
+    "'quoted'",
+    '"',
+    "k" * 200,
+    "k" * 199 + "l",
+    *[f"x{chr(code)}y" for code in range(128) if not chr(code).isalnum()],
+]
+
+
+@dataclass
+class User:
+    """A typed value."""
+
+    id: int
+    name: str
+
+
+class CacheSuite(CacheLockCases, CacheComputingCases):
+    """Every guarantee of `portable.aio.Cache`, run against one URL."""
+
+    kind: ClassVar[str] = "cache"
+
+    async def test_a_miss_gives_the_default(self) -> None:
+        cache = self.open()
+        missing = object()
+        assert await cache.get("k") is None
+        assert await cache.get("k", missing) is missing
+        assert not await cache.delete("k")
+        assert await cache.delete_many(["k", "l"]) == 0
+        assert not await cache.touch("k", 60)
+        with pytest.raises(NotFound):
+            await cache.ttl("k")
+
+    async def test_values_come_back_as_they_are(self) -> None:
+        cache, other = self.open(), self.open()
+        for number, value in enumerate(VALUES):
+            await cache.set(f"k{number}", value)
+        for number, value in enumerate(VALUES):
+            found = await other.get(f"k{number}", "missing")
+            assert (type(found), found) == (type(value), value)
+            assert repr(found) == repr(value)
+
+    async def test_none_is_told_from_a_miss(self) -> None:
+        cache = self.open()
+        missing = object()
+        await cache.set("k", None)
+        assert await cache.get("k", missing) is None
+        assert not await cache.add("k", 1)
+        assert await cache.get_many(["k", "l"]) == {"k": None}
+        assert await cache.delete("k")
+        assert await cache.get("k", missing) is missing
+
+    async def test_a_value_that_would_change_is_refused(self) -> None:
+        cache = self.open()
+        await cache.set("k", "old")
+        bad = [
+            object(),
+            float("nan"),
+            float("inf"),
+            (1, 2),
+            {1: "a"},
+            {"a": b"x"},
+            {"a": {1, 2}},
+            "\ud800",
+            [lambda: 0],
+        ]
+        for value in bad:
+            with pytest.raises(InvalidArgument):
+                await cache.set("k", value)
+            with pytest.raises(InvalidArgument):
+                await cache.add("l", value)
+            with pytest.raises(InvalidArgument):
+                await cache.set_many({"l": 1, "m": value})
+        assert await cache.get_many(["k", "l", "m"]) == {"k": "old"}
+
+    async def test_a_large_value_comes_back(self) -> None:
+        cache = self.open()
+        value = bytes(range(256)) * 2000
+        await cache.set("k", value)
+        assert await cache.get("k") == value
+
+    async def test_hostile_keys_are_keys_of_their_own(self) -> None:
+        cache = self.open()
+        await cache.set_many({key: number for number, key in enumerate(KEYS)})
+        for number, key in enumerate(KEYS):
+            assert await cache.get(key) == number
+        assert await cache.get_many(KEYS) == {key: number for number, key in enumerate(KEYS)}
+        for number, key in enumerate(KEYS):
+            assert await cache.incr(key) == number + 1
+            assert await cache.delete(key)
+        assert await cache.get_many(KEYS) == {}
+
+    async def test_what_is_no_key_is_refused(self) -> None:
+        cache = self.open()
+        for key in ("", 5, None, b"k", "\ud800"):
+            calls: list[Callable[[], Any]] = [
+                partial(cache.get, key),
+                partial(cache.set, key, 1),
+                partial(cache.add, key, 1),
+                partial(cache.delete, key),
+                partial(cache.get_many, [key]),
+                partial(cache.set_many, {key: 1}),
+                partial(cache.delete_many, [key]),
+                partial(cache.incr, key),
+                partial(cache.touch, key, 1),
+                partial(cache.ttl, key),
+            ]
+            for call in calls:
+                with pytest.raises(InvalidArgument):
+                    await call()
+        with pytest.raises(InvalidArgument):
+            await cache.get_many("abc")
+
+    async def test_set_replaces_whatever_is_there(self) -> None:
+        cache = self.open()
+        await cache.set("k", "text", ttl=60)
+        await cache.set("k", b"\x00")
+        assert await cache.get("k") == b"\x00"
+        assert await cache.ttl("k") is None
+
+    async def test_racing_writers_leave_one_of_their_values(self) -> None:
+        handles = [self.open() for _ in range(4)]
+        values = [f"{number}" * 500 for number in range(20)]
+        results: list[Any] = await race([partial(handles[number % 4].set, "k", values[number]) for number in range(20)])
+        assert results == [None] * 20
+        assert await handles[0].get("k") in values
+
+    async def test_many_at_once(self) -> None:
+        cache = self.open()
+        mapping = {f"k{number}": number for number in range(1500)}
+        await cache.set_many(mapping, ttl=600)
+        wanted = ["missing", *reversed(mapping), "k7", "k7"]
+        found = await cache.get_many(key for key in wanted)
+        assert found == mapping
+        assert list(found) == list(reversed(mapping))
+        left = await cache.ttl("k3")
+        assert left is not None
+        assert 500 < left <= 601
+        assert await cache.delete_many([f"k{number}" for number in range(1400)] + ["missing"]) == 1400
+        assert await cache.get_many(mapping) == {f"k{number}": number for number in range(1400, 1500)}
+        assert await cache.get_many([]) == {}
+        assert await cache.delete_many([]) == 0
+        await cache.set_many({})
+
+    async def test_a_value_is_gone_within_a_second_of_its_ttl(self) -> None:
+        cache = self.open()
+        before = monotonic()
+        await cache.set("k", "value", ttl=2)
+        after = monotonic()
+        left = await cache.ttl("k")
+        assert left is not None
+        assert 0 < left <= 3
+        while True:
+            asked = monotonic()
+            if await cache.get("k", "gone") == "gone":
+                assert monotonic() - before > 1, "it was gone before its time"
+                break
+            assert asked - after < 3.1, "it outlived its ttl by more than a second"
+            await sleep(0.02)
+
+    async def test_what_has_expired_is_gone_for_every_method(self) -> None:
+        cache = self.open()
+        names = ["get", "add", "incr", "touch", "delete", "ttl", "many"]
+        await cache.set_many(dict.fromkeys(names, 5), ttl=1)
+        started = monotonic()
+        while await cache.get_many(names):
+            assert monotonic() - started < 30
+            await sleep(0.02)
+        assert await cache.add("add", "new")
+        assert await cache.get("add") == "new"
+        assert await cache.ttl("add") is None
+        assert await cache.incr("incr", 3) == 3
+        assert await cache.ttl("incr") is None
+        assert not await cache.touch("touch", 60)
+        assert not await cache.delete("delete")
+        with pytest.raises(NotFound):
+            await cache.ttl("ttl")
+        assert await cache.get_many(["many", "touch"]) == {}
+        assert await cache.delete_many(["many", "touch"]) == 0
+
+    async def test_touch_changes_the_time_to_live(self) -> None:
+        cache = self.open()
+        await cache.set("k", 1, ttl=60)
+        assert await cache.touch("k", 600)
+        left = await cache.ttl("k")
+        assert left is not None
+        assert 500 < left <= 601
+        assert await cache.touch("k", None)
+        assert await cache.ttl("k") is None
+        assert await cache.touch("k", 600)
+        assert await cache.ttl("k") is not None
+        assert await cache.get("k") == 1
+
+    async def test_wrong_times_to_live_are_refused(self) -> None:
+        cache = self.open()
+        for ttl in (0, -1, -0.5, float("nan"), float("inf"), True, "5"):
+            calls: list[Callable[[], Any]] = [
+                partial(cache.set, "k", 1, ttl=ttl),
+                partial(cache.add, "k", 1, ttl=ttl),
+                partial(cache.set_many, {"k": 1}, ttl=ttl),
+                partial(cache.incr, "k", ttl=ttl),
+                partial(cache.touch, "k", ttl),
+            ]
+            for call in calls:
+                with pytest.raises(InvalidArgument):
+                    await call()
+        assert await cache.get("k") is None
+
+    async def test_add_sets_what_is_missing_only(self) -> None:
+        cache = self.open()
+        assert await cache.add("k", "first", ttl=600)
+        assert not await cache.add("k", "second")
+        assert await cache.get("k") == "first"
+        left = await cache.ttl("k")
+        assert left is not None
+        assert 500 < left <= 601
+        assert await cache.delete("k")
+        assert await cache.add("k", "third")
+
+    async def test_of_twenty_that_add_one_succeeds(self) -> None:
+        handles = [self.open() for _ in range(4)]
+        for key in ("a", "b", "c", "d", "e"):
+            results: list[Any] = await race([partial(handles[number % 4].add, key, number) for number in range(20)])
+            assert sorted(results) == [False] * 19 + [True]
+            assert await handles[0].get(key) == results.index(True)
+
+    async def test_incr_counts_from_nought(self) -> None:
+        cache = self.open()
+        assert await cache.incr("n") == 1
+        assert await cache.incr("n", 41) == 42
+        assert await cache.incr("n", 0) == 42
+        assert await cache.get("n") == 42
+        await cache.set("n", 2**53)
+        assert await cache.incr("n") == 2**53 + 1
+
+    async def test_incr_sets_the_time_to_live_when_it_creates(self) -> None:
+        cache = self.open()
+        assert await cache.incr("n", ttl=600) == 1
+        assert await cache.incr("n", ttl=60_000) == 2
+        left = await cache.ttl("n")
+        assert left is not None
+        assert 500 < left <= 601
+        await cache.set("m", 5)
+        assert await cache.incr("m", ttl=600) == 6
+        assert await cache.ttl("m") is None
+
+    async def test_no_increment_of_twenty_callers_is_lost(self) -> None:
+        handles = [self.open() for _ in range(4)]
+
+        async def five(number: int) -> list[int]:
+            return [await handles[number % 4].incr("n") for _ in range(5)]
+
+        results: list[Any] = await race([partial(five, number) for number in range(20)])
+        assert sorted(value for values in results for value in values) == list(range(1, 101))
+
+    async def test_incr_refuses_what_is_no_counter(self) -> None:
+        cache = self.open()
+        for value in ("text", "5", 1.5, None, True, [1], b"5", b"x"):
+            await cache.set("k", value)
+            with pytest.raises(InvalidArgument):
+                await cache.incr("k")
+            assert repr(await cache.get("k")) == repr(value)
+        for by in (1.5, "1", None, True):
+            with pytest.raises(InvalidArgument):
+                await cache.incr("n", by)
+        assert await cache.get("n") is None
+
+    async def test_a_counter_does_not_wrap(self) -> None:
+        cache = self.open()
+        await cache.set("n", 2**63 - 2)
+        assert await cache.incr("n") == 2**63 - 1
+        with pytest.raises(LimitExceeded):
+            await cache.incr("n")
+        with pytest.raises(LimitExceeded):
+            await cache.incr("n", 2**70)
+        assert await cache.get("n") == 2**63 - 1
+
+    @needs("negative_counters")
+    async def test_a_counter_goes_below_nought(self) -> None:
+        cache = self.open()
+        assert await cache.incr("n", -5) == -5
+        assert await cache.incr("n", 3) == -2
+        assert await cache.get("n") == -2
+        await cache.set("n", -(2**63))
+        with pytest.raises(LimitExceeded):
+            await cache.incr("n", -1)
+
+    @lacks("negative_counters")
+    async def test_counting_down_is_refused(self) -> None:
+        cache = self.open()
+        await cache.set("n", 5)
+        with pytest.raises(Unsupported):
+            await cache.incr("n", -1)
+        assert await cache.get("n") == 5
+
+    async def test_a_cache_has_names_of_its_own_and_clear_empties_only_that(self) -> None:
+        caches = {name: self.open(name) for name in ("main", "main2", "mai", "other")}
+        for name, cache in caches.items():
+            await cache.set_many({"k": name, "main2": name, "*": name})
+        await caches["main"].incr("n", 7)
+        assert await caches["main2"].get("n") is None
+        await caches["main"].clear()
+        assert await caches["main"].get_many(["k", "main2", "*", "n"]) == {}
+        for name in ("main2", "mai", "other"):
+            assert await caches[name].get_many(["k", "main2", "*"]) == {"k": name, "main2": name, "*": name}
+        assert await self.open("main").add("k", "again")
+
+    async def test_typed_values(self) -> None:
+        cache, plain = self.open(type=User), self.open()
+        await cache.set("u", User(1, "ann"))
+        assert await cache.get("u") == User(1, "ann")
+        assert await cache.get_many(["u"]) == {"u": User(1, "ann")}
+        for value in (5, "text", {"id": "x", "name": "y"}, User("x", "y"), None):  # type: ignore[arg-type]  # on purpose
+            with pytest.raises(InvalidArgument):
+                await cache.set("u", value)
+        await plain.set("u", {"id": "one"})
+        with pytest.raises(IntegrityError):
+            await cache.get("u")
+
+        async def factory() -> User:
+            return User(2, "bob")
+
+        assert await cache.get_or_set("u", factory, ttl=60) == User(2, "bob")
+        assert await plain.get("u") == {"id": 2, "name": "bob"}
+
+    async def test_errors_say_where_they_happened(self) -> None:
+        cache = self.open()
+        with pytest.raises(PortableError) as caught:
+            await cache.ttl("missing")
+        assert caught.value.resource == cache.name
+        assert caught.value.operation == "ttl"
+        assert caught.value.provider == self.url.partition(":")[0]
+
+    async def test_a_closed_cache_says_so(self) -> None:
+        cache = self.open()
+        await cache.set("k", 1)
+        await cache.close()
+        await cache.close()
+        with pytest.raises(Closed):
+            await cache.get("k")
+        with pytest.raises(Closed):
+            await cache.set("k", 2)
+
+    async def test_check_finds_it_well(self) -> None:
+        cache = self.open()
+        await cache.check(write=True, timeout=30)
+        assert await cache.get_many(["check"]) == {}

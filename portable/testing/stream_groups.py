@@ -1,0 +1,312 @@
+# Generated from portable/testing/aio/stream_groups.py by tools/generate_sync.py; change that file, not this one.
+"""What the consumer groups of every stream must do."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any, ClassVar
+
+import pytest
+
+from portable import cloud, errors
+from portable.messages import Outgoing
+from portable.records import END, START, Position, Record
+from portable.testing._concurrency import race
+from portable.testing.suite import Suite, lacks
+
+__all__ = ["WAIT", "StreamGroupSuite"]
+
+WAIT = 20.0
+"""Seconds that a poll waits for what is certain to come; slow backends need some to deal out partitions."""
+
+
+class StreamGroupSuite(Suite):
+    """The cases of consumers, and what all cases of streams use.
+
+    Attributes:
+        checkpoint_url: where the collection is that keeps positions for drivers that keep none themselves.
+    """
+
+    kind: ClassVar[str] = "stream"
+    checkpoint_url: ClassVar[str] = "memory:conformance"
+
+    def consumer(self, stream: Any, group: str = "group", **how: Any) -> Any:
+        """Make a consumer, with a checkpoint where the driver needs one."""
+        if not stream.capabilities.groups:
+            positions = cloud.open_collection(self.checkpoint_url, name=self.physical("positions"))
+            self._open_ones.append(positions)
+            how["checkpoint"] = positions
+        return stream.consumer(group, **how)
+
+    def everything(self, stream: Any, limit: int = 1000) -> list[Record[Any]]:
+        """Read all partitions from their start to their end."""
+        found: list[Record[Any]] = []
+        for partition in stream.partitions():
+            after: Any = START
+            while records := stream.read(partition, after=after, limit=limit):
+                found += records
+                after = records[-1].position
+        return found
+
+    def take(self, consumer: Any, count: int) -> list[Record[Any]]:
+        """Poll until there are so many records."""
+        found: list[Record[Any]] = []
+        while len(found) < count:
+            records = consumer.poll(timeout=WAIT, max_records=count - len(found))
+            assert records, f"{len(found)} of {count} records came"
+            found += records
+        return found
+
+    def test_a_group_reads_everything(self) -> None:
+        """A group that is new starts at the oldest record, and reads each partition in order."""
+        stream = self.open()
+        stream.append_many([Outgoing(str(number), ordering_key=str(number % 10)) for number in range(100)])
+        with self.consumer(stream) as consumer:
+            records = self.take(consumer, 100)
+            assert {record.data for record in records} == {str(number).encode() for number in range(100)}
+            for partition in stream.partitions():
+                positions = [record.position for record in records if record.partition == partition]
+                assert positions == sorted(positions)
+            assert consumer.poll(timeout=0) == []
+
+    def test_poll_gives_at_most_what_is_asked(self) -> None:
+        """`max_records` bounds what a poll gives."""
+        stream = self.open()
+        stream.append_many([b"x"] * 10)
+        with self.consumer(stream) as consumer:
+            assert len(consumer.poll(timeout=WAIT, max_records=1)) == 1
+            assert 1 <= len(consumer.poll(timeout=WAIT, max_records=3)) <= 3
+            for wrong in ({"max_records": 0}, {"max_records": None}, {"timeout": -1}, {"timeout": "soon"}):
+                with pytest.raises(errors.InvalidArgument):
+                    consumer.poll(**wrong)
+
+    def test_a_waiting_poll_wakes(self) -> None:
+        """A poll that waits gives a record that is appended meanwhile."""
+        stream, other = self.open(), self.open()
+        with self.consumer(stream) as consumer:
+            assert consumer.poll(timeout=0) == []
+
+            def later() -> list[Record[bytes]]:
+                other.append(b"now")
+                return []
+
+            def wait() -> list[Record[bytes]]:
+                found: list[Record[bytes]] = consumer.poll(timeout=WAIT)
+                return found
+
+            polled, _ = race([wait, later])
+            assert isinstance(polled, list), polled
+            assert [record.data for record in polled] == [b"now"]
+
+    def test_iterating(self) -> None:
+        """A consumer is an iterator that waits for more, and commits what it has given."""
+        stream = self.open()
+        stream.append_many([Outgoing(str(number), ordering_key="k") for number in range(5)])
+        with self.consumer(stream) as consumer:
+            seen: list[bytes] = []
+            for record in consumer:
+                seen.append(record.data)
+                if len(seen) == 3:
+                    consumer.commit()
+                    break
+            assert seen == [b"0", b"1", b"2"]
+        with self.consumer(stream) as consumer:
+            for record in consumer:
+                seen.append(record.data)
+                if len(seen) == 5:
+                    break
+        assert seen == [b"0", b"1", b"2", b"3", b"4"]
+
+    def test_iterating_ends_when_the_consumer_is_closed(self) -> None:
+        """Closing a consumer that waits for more ends its iteration."""
+        stream = self.open()
+        stream.append(b"first")
+        consumer = self.consumer(stream)
+        seen: list[bytes] = []
+
+        def iterate() -> None:
+            seen.extend([record.data for record in consumer])
+
+        def close() -> None:
+            consumer.close()
+
+        assert [record.data for record in _first(consumer, 1)] == [b"first"]
+        assert race([iterate, close]) == [None, None]
+        assert seen == []
+
+    def test_resumes_where_it_committed(self) -> None:
+        """The next member of a group goes on after what was committed; what was not is given again."""
+        stream = self.open(partitions=1)
+        stream.append_many([str(number) for number in range(10)])
+        with self.consumer(stream) as consumer:
+            self.take(consumer, 4)
+            consumer.commit()
+            self.take(consumer, 3)
+        with self.consumer(self.open(partitions=1)) as consumer:
+            records = self.take(consumer, 6)
+            assert [record.data for record in records] == [str(number).encode() for number in range(4, 10)]
+            consumer.commit()
+        with self.consumer(stream) as consumer:
+            assert consumer.poll(timeout=0) == []
+            stream.append(b"10")
+            assert [record.data for record in self.take(consumer, 1)] == [b"10"]
+
+    def test_commit_counts_what_was_given(self) -> None:
+        """A commit covers the records that were given, not those that were only fetched."""
+        stream = self.open(partitions=1)
+        stream.append_many([str(number) for number in range(10)])
+        with self.consumer(stream) as consumer:
+            consumer.commit()
+            assert [record.data for record in consumer.poll(timeout=WAIT, max_records=2)] == [b"0", b"1"]
+            consumer.commit()
+            consumer.commit()
+        with self.consumer(stream) as consumer:
+            assert [record.data for record in self.take(consumer, 1)] == [b"2"]
+
+    def test_groups_are_apart(self) -> None:
+        """Every group reads all records, whatever their names are."""
+        stream = self.open()
+        stream.append(b"x")
+        for group in ("one", "two", "Grüße / 世界", "a'b\"c", "../up"):
+            with self.consumer(stream, group) as consumer:
+                assert [record.data for record in self.take(consumer, 1)] == [b"x"], group
+                consumer.commit()
+
+    def test_start_at_the_end(self) -> None:
+        """A group that starts at `END` gets what is appended from then on; a group that has been goes on as ever."""
+        stream = self.open()
+        stream.append_many([b"before"] * 8)
+        with self.consumer(stream, start=END) as consumer:
+            # From here on, though it has not polled yet.
+            stream.append_many([b"after"] * 8)
+            assert {record.data for record in self.take(consumer, 8)} == {b"after"}
+        with self.consumer(stream, start=END) as consumer:
+            assert len(self.take(consumer, 8)) == 8
+
+    def test_members_share_the_partitions(self) -> None:
+        """Each record goes to one member; one that joins gets its share of the partitions, one that leaves gives it."""
+        stream = self.open(partitions=4)
+        numbers = itertools.count()
+        sent: list[bytes] = []
+
+        def append() -> None:
+            batch = [str(next(numbers)).encode() for _ in range(40)]
+            sent.extend(batch)
+            stream.append_many([Outgoing(data, ordering_key=data.decode()) for data in batch])
+
+        def drain(*consumers: Any) -> list[set[str]]:
+            """Poll in turn, committing, until all that was sent has come; give each one's partitions of this time."""
+            partitions: list[set[str]] = [set() for _ in consumers]
+            while len(got) < len(sent):
+                for consumer, mine in zip(consumers, partitions, strict=True):
+                    records = consumer.poll(timeout=0.05)
+                    got.extend(record.data for record in records)
+                    mine.update(record.partition for record in records)
+                    consumer.commit()
+            return partitions
+
+        got: list[bytes] = []
+        append()
+        first = self.consumer(stream)
+        assert drain(first) == [set(stream.partitions())]
+        second = self.consumer(self.open(partitions=4))
+        for _ in range(100):
+            append()
+            one, two = drain(first, second)
+            assert not one & two
+            if len(one) == len(two) == 2:
+                break
+        else:
+            raise AssertionError("the second member never got its share")
+        first.close()
+        append()
+        assert drain(second) == [set(stream.partitions())]
+        assert sorted(got) == sorted(sent)
+
+    def test_more_members_than_partitions(self) -> None:
+        """Members beyond the number of partitions get nothing, and take over when another leaves."""
+        stream = self.open(partitions=1)
+        stream.append(b"first")
+        first, second = self.consumer(stream), self.consumer(stream)
+        assert [record.data for record in self.take(first, 1)] == [b"first"]
+        assert second.poll(timeout=0) == []
+        first.commit()
+        first.close()
+        stream.append(b"second")
+        assert [record.data for record in self.take(second, 1)] == [b"second"]
+
+    def test_seek(self) -> None:
+        """Seeking goes back and forth within a partition, and a commit after it counts from there."""
+        stream = self.open(partitions=1)
+        stream.append_many([str(number) for number in range(6)])
+        with self.consumer(stream) as consumer:
+            records = self.take(consumer, 6)
+            consumer.commit()
+            consumer.seek(records[1].position)
+            assert [record.data for record in self.take(consumer, 1)] == [b"2"]
+            consumer.seek(records[4].position)
+            assert [record.data for record in self.take(consumer, 1)] == [b"5"]
+            consumer.seek(Position.parse(str(records[2].position)))
+            consumer.commit()
+        with self.consumer(stream) as consumer:
+            assert [record.data for record in self.take(consumer, 3)] == [b"3", b"4", b"5"]
+            for wrong in (START, "0", None):
+                with pytest.raises(errors.InvalidArgument):
+                    consumer.seek(wrong)
+
+    def test_lag(self) -> None:
+        """The lag is what the group has not committed, or None where the backend cannot say."""
+        stream = self.open()
+        stream.append_many([b"x"] * 10)
+        with self.consumer(stream) as consumer:
+            if consumer.lag() is None:
+                pytest.skip("the backend cannot say")
+            assert consumer.lag() == 10
+            self.take(consumer, 4)
+            consumer.commit()
+            assert consumer.lag() == 6
+            self.take(consumer, 6)
+            consumer.commit()
+            assert consumer.lag() == 0
+
+    def test_consumer_refuses_what_makes_no_sense(self) -> None:
+        """A group needs a name, and starts at one of the two ends."""
+        stream = self.open()
+        for group, how in (("", {}), (5, {}), ("\ud800", {}), ("g", {"start": "end"}), ("g", {"start": None})):
+            with pytest.raises(errors.InvalidArgument):
+                self.consumer(stream, group, **how)  # type: ignore[arg-type]  # what is tested
+
+    @lacks("groups")
+    def test_groups_need_a_checkpoint(self) -> None:
+        """A backend that keeps no groups refuses a consumer that names no checkpoint."""
+        with pytest.raises(errors.Unsupported, match="checkpoint"):
+            self.open().consumer("group")
+
+    def test_closed(self) -> None:
+        """A closed consumer, and a closed stream with its consumers, refuse to go on; closing twice is no error."""
+        stream = self.open()
+        position = stream.append(b"x")
+        consumer, other = self.consumer(stream), self.consumer(stream, "other")
+        consumer.close()
+        consumer.close()
+        with pytest.raises(errors.Closed):
+            consumer.poll(timeout=0)
+        with pytest.raises(errors.Closed):
+            consumer.commit()
+        with pytest.raises(errors.Closed):
+            consumer.seek(position)
+        with pytest.raises(errors.Closed):
+            consumer.lag()
+        stream.close()
+        stream.close()
+        with pytest.raises(errors.Closed):
+            other.poll(timeout=0)
+        with pytest.raises(errors.Closed) as caught:
+            stream.append(b"x")
+        assert caught.value.operation == "append"
+
+
+def _first(consumer: Any, count: int) -> Any:
+    """Iterate over so many records."""
+    for _ in range(count):
+        yield next(consumer)
