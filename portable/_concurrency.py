@@ -12,12 +12,13 @@ from threading import Lock
 from time import sleep
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
-from portable.bridges import Looped, LoopThread, in_own_thread
-from portable.errors import PortableError
+from portable.errors import DeadlineExceeded, PortableError
+from portable.threads import in_own_thread
 
 if TYPE_CHECKING:
     from portable.arrivals import Arrivals
     from portable.hooks import Running
+    from portable.looped import LoopThread
     from portable.resource import Resource
 
 __all__ = [
@@ -47,6 +48,8 @@ Stop = threading.Event
 
 _LOOK_EVERY = 0.1
 
+_END: Any = object()
+
 P = ParamSpec("P")
 T = TypeVar("T")
 R = TypeVar("R", bound="Resource[Any]")
@@ -65,19 +68,30 @@ class Host:
     """Where the drivers of one cloud run: the loop thread that serves async-only drivers."""
 
     def __init__(self) -> None:
-        self.loop = LoopThread()
+        self._loop: LoopThread | None = None
+        self._lock = Lock()
 
     def face(self, driver: Any) -> Any:
         """Give a driver the sync face."""
-        return Looped(driver, self.loop) if getattr(driver, "is_async", False) else driver
+        if not getattr(driver, "is_async", False):
+            return driver
+        from portable.looped import Looped, LoopThread  # noqa: PLC0415 (asyncio is for those who need it)
+
+        with self._lock:
+            if self._loop is None:
+                self._loop = LoopThread()
+        return Looped(driver, self._loop)
 
     def forget(self) -> None:
-        """Drop the threads of a parent process, after a fork."""
-        self.loop.forget()
+        """Drop the thread of a parent process, after a fork."""
+        self._lock = Lock()
+        if self._loop is not None:
+            self._loop.forget()
 
     def close(self) -> None:
         """Stop every thread."""
-        self.loop.close()
+        if self._loop is not None:
+            self._loop.close()
 
 
 def operation(method: Callable[Concatenate[R, P], T]) -> Callable[Concatenate[R, P], T]:
@@ -106,9 +120,7 @@ def _hooked(self: R, name: str, method: Callable[Concatenate[R, P], T], *args: P
     running = _begin(self, name)
     error: BaseException | None = None
     try:
-        for one in running:
-            if one.delay:
-                sleep(one.delay)
+        _delayed(running, kwargs.get("timeout"), self._timeout)
         return method(self, *args, **kwargs)
     except BaseException as raised:
         error = raised
@@ -116,6 +128,17 @@ def _hooked(self: R, name: str, method: Callable[Concatenate[R, P], T], *args: P
     finally:
         for one in reversed(running):
             one.end(error)
+
+
+def _delayed(running: list[Running], asked: Any, usual: float) -> None:
+    """Wait as long as the hooks want, within the time of the call."""
+    limit = usual if asked is None else float(asked)
+    for one in running:
+        if one.delay:
+            sleep(min(one.delay, limit))
+            limit -= one.delay
+            if limit <= 0:
+                raise DeadlineExceeded("the timeout ran out before anything was sent")
 
 
 def _begin(self: Resource[Any], name: str) -> list[Running]:
@@ -144,11 +167,22 @@ def iteration(method: Callable[Concatenate[R, P], Iterator[T]]) -> Callable[Conc
         try:
             if not self._opened:
                 self._open()
-            yield from method(self, *args, **kwargs)
+            source = method(self, *args, **kwargs)
+            if self._hooks:
+                # The operation that hooks see is the first step; the later ones are the caller's pace.
+                step = _hooked(self, name, _first, source)
+                if step is _END:
+                    return
+                yield step
+            yield from source
         except PortableError as error:
             raise self._placed(error, name)  # noqa: B904 (the same error, which keeps its cause)
 
     return steps
+
+
+def _first(_: Resource[Any], source: Iterator[T]) -> Any:
+    return next(source, _END)
 
 
 def gather(calls: Iterable[Callable[[], T]], *, concurrency: int, host: Host) -> list[T]:  # noqa: ARG001 (the async twin's signature)

@@ -82,26 +82,38 @@ class KeyTemplate:
             raise InvalidArgument(f"key={template!r} is no format string: {error}") from error
         self._template = template
         self._fields = [(literal, name, spec or "", conversion) for literal, name, spec, conversion in parts]
-        names = [name for _, name, _, _ in self._fields if name is not None]
-        for name in names:
-            if name not in self._signature.parameters:
+        for _, name, spec, conversion in self._fields:
+            if "{" in spec or (conversion is not None and conversion not in _CONVERSIONS):
+                raise InvalidArgument(f"key={template!r}: a field takes a conversion !r, !s or !a, and a plain format")
+            if name is not None and name not in self._signature.parameters:
                 raise InvalidArgument(
                     f"key={template!r} names {name!r}, which is no argument of {function.__qualname__}"
                     f"{self._signature}; a field is the name of an argument"
                 )
-        between = [literal for literal, name, _, _ in self._fields[1:] if name is not None]
         separators: set[str] = set()
-        for literal in between:
+        for literal in self._between():
             found = _SEPARATOR.findall(literal)
             if not found:
                 raise InvalidArgument(f"key={template!r}: hold its fields apart with a character such as ':'")
             separators.update(found)
         self._escaped = re.compile(f"[%{re.escape(''.join(sorted(separators)))}]") if separators else None
 
+    def _between(self) -> list[str]:
+        """The text between each field and the next; a doubled brace splits it into several parts."""
+        texts: list[str] = []
+        text: str | None = None
+        for literal, name, _, _ in self._fields:
+            text = literal if text is None else text + literal
+            if name is not None:
+                texts.append(text)
+                text = None
+        return texts[1:]
+
     def key(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
         """Give the key of one call.
 
         Raises:
+            InvalidArgument: an argument does not fit its field's format.
             TypeError: the arguments do not fit the function.
         """
         bound = self._signature.bind(*args, **kwargs)
@@ -116,7 +128,10 @@ class KeyTemplate:
     def _piece(self, value: Any, spec: str, conversion: str | None) -> str:
         if conversion is not None:
             value = _CONVERSIONS[conversion](value)
-        text = format(value, spec)
+        try:
+            text = format(value, spec)
+        except (TypeError, ValueError) as error:
+            raise InvalidArgument(f"key={self._template!r} cannot take a {type(value).__name__}: {error}") from error
         if self._escaped is None:
             return text
         return self._escaped.sub(lambda found: "".join(f"%{byte:02X}" for byte in found[0].encode()), text)

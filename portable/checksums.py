@@ -56,5 +56,3 @@ def _shift(length: int) -> int:
         square = _product(square, square)
         length >>= 1
     return result
-
-

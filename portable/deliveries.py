@@ -225,7 +225,7 @@ class Deliveries(Generic[T]):
         others: list[Delivery] = []
         try:
             while left > 0:
-                letters = dead.lease(min(left, _REDRIVEN_AT_ONCE, self.driver.capabilities.max_batch), limit.left())
+                letters = dead.lease(min(left, size), limit.left())
                 if not letters:
                     break
                 left -= len(letters)

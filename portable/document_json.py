@@ -8,6 +8,7 @@ with `$` is stored with one `$` more, so nothing that an application stores can 
 from __future__ import annotations
 
 from base64 import b64decode, b64encode
+from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -68,7 +69,7 @@ def _tagged(value: Any) -> Any:
     if kind is bytes:
         return {"$bytes": b64encode(value).decode()}
     if kind is datetime:
-        return {"$datetime": value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{value.microsecond // 1000:03}Z"}
+        return {"$datetime": value.replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"}
     if kind is Decimal:
         return {"$decimal": str(value)}
     return value
@@ -82,18 +83,19 @@ def _untagged(value: Any) -> Any:
         return value
     if len(value) == 1:
         ((name, item),) = value.items()
-        if name[:1] == "$" and name[:2] != "$$":
-            return _read_tag(name, item)
-    return {name.removeprefix("$"): _untagged(item) for name, item in value.items()}
+        if name in _TAGS:
+            return _TAGS[name](item)
+    # Other programs may write fields with one `$` that are no tags; they are read as they are.
+    return {name[1:] if name[:2] == "$$" else name: _untagged(item) for name, item in value.items()}
 
 
-def _read_tag(name: str, item: Any) -> Any:
-    if name == "$bytes":
-        return b64decode(item, validate=True)
-    if name == "$datetime":
-        moment = datetime.fromisoformat(item)
-        return moment if moment.tzinfo is UTC else moment.astimezone(UTC)
-    if name == "$decimal":
-        return Decimal(item)
-    # Other programs may write fields with a `$`; they are read as they are.
-    return {name: _untagged(item)}
+def _read_bytes(text: str) -> bytes:
+    return b64decode(text, validate=True)
+
+
+def _read_datetime(text: str) -> datetime:
+    moment = datetime.fromisoformat(text)
+    return moment if moment.tzinfo is UTC else moment.astimezone(UTC)
+
+
+_TAGS: dict[str, Callable[[Any], Any]] = {"$bytes": _read_bytes, "$datetime": _read_datetime, "$decimal": Decimal}

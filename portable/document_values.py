@@ -24,6 +24,7 @@ __all__ = [
     "Rank",
     "Scalar",
     "Values",
+    "expiry",
     "find",
     "milliseconds",
     "rank",
@@ -87,6 +88,12 @@ def sort_key(value: Scalar) -> tuple[Any, ...]:
 def milliseconds(moment: datetime) -> int:
     """Give the milliseconds since 1970, rounded down."""
     return (moment - _EPOCH) // _MILLISECOND
+
+
+def expiry(data: Mapping[str, Any], field: str) -> datetime | None:
+    """Give when a stored document expires; never, where the field was no datetime before it became the ttl field."""
+    value = data.get(field)
+    return value if isinstance(value, datetime) else None
 
 
 def split_path(path: object) -> tuple[str, ...]:
@@ -202,7 +209,10 @@ class Values:
             self.special = True
             if value.tzinfo is None or value.utcoffset() is None:
                 raise InvalidArgument(f"{where}: a datetime needs a time zone, such as datetime.now(UTC)")
-            moment = value.astimezone(UTC)
+            try:
+                moment = value.astimezone(UTC)
+            except OverflowError as error:
+                raise InvalidArgument(f"{where}: {value} lies outside of the years 1 to 9999 in UTC") from error
             return datetime(*moment.timetuple()[:6], moment.microsecond // 1000 * 1000, tzinfo=UTC)
         if isinstance(value, Decimal):
             if not value.is_finite():

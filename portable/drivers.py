@@ -449,8 +449,8 @@ class StreamDriver(Driver, Protocol):
     def append(self, records: Sequence[NewRecord], *, timeout: float) -> list[Position | PortableError]:
         """Append encoded records, at most `max_batch`: those of a key to one partition, in order.
 
-        Gives each one's position, or its error; once it returns the positions are durable, and no record ever becomes
-        visible before one of its partition that was visible already.
+        Gives each one's position, or its error, after which it appends no more of that key. Once it returns the
+        positions are durable, and no record ever becomes visible before one of its partition that was visible already.
         """
 
     def read(

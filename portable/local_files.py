@@ -15,7 +15,14 @@ from zlib import crc32
 import msgspec
 
 from portable.checksums import combine, crc32_of
-from portable.errors import IntegrityError, InvalidArgument, PermissionDenied, PortableError, PreconditionFailed, Unavailable
+from portable.errors import (
+    IntegrityError,
+    InvalidArgument,
+    PermissionDenied,
+    PortableError,
+    PreconditionFailed,
+    Unavailable,
+)
 from portable.objects import ObjectInfo, Part
 
 __all__ = ["Journal", "LocalSource", "LocalTarget", "Progress", "Transfer", "UploadJournal", "read_exactly"]

@@ -76,7 +76,7 @@ class Queue(Resource[QueueDriver], Generic[T]):
             how: as for every resource.
         """
         super().__init__(binding, make, **how)
-        contract: QueueContract = binding.contract
+        contract = self._contract
         if contract.max_deliveries < 1:
             raise ConfigError(f"max_deliveries = {contract.max_deliveries} in [resources.{self.name}] is less than 1")
         if contract.ordered and self.capabilities.ordered:
@@ -104,6 +104,12 @@ class Queue(Resource[QueueDriver], Generic[T]):
     def capabilities(self) -> QueueCapabilities:
         """What the driver can do: features, as booleans, and limits, as numbers."""
         return self._driver.capabilities
+
+    @property
+    def _contract(self) -> QueueContract:
+        contract: Any = self._binding.contract
+        declared: QueueContract = contract
+        return declared
 
     @operation
     def send(
@@ -139,9 +145,9 @@ class Queue(Resource[QueueDriver], Generic[T]):
         else:
             outgoing = self._specially(Outgoing(body, attributes, delay, ordering_key, dedup_id))  # type: ignore[arg-type]  # any mapping is made a dict when it is checked
         (answer,) = self._driver.send([outgoing], timeout=self._timeout if timeout is None else timeout)
-        if answer.__class__ is str:
-            return answer  # type: ignore[return-value]  # just looked
-        raise answer  # type: ignore[misc]  # what is no id is an error
+        if isinstance(answer, str):
+            return answer
+        raise answer
 
     @long_operation
     def send_many(
@@ -404,7 +410,7 @@ class Queue(Resource[QueueDriver], Generic[T]):
         Its messages have the bytes as they were sent, whatever the type of this queue, and `.dead_reason` and
         `.original_id`.
         """
-        contract: QueueContract = self._binding.contract
+        contract = self._contract
         if contract.dead_letter is not None:
             named: Queue[bytes] = self._cloud.queue(contract.dead_letter)
             return named
@@ -455,7 +461,7 @@ class Queue(Resource[QueueDriver], Generic[T]):
         made = guard(self._limits, self.kind)
         if made is not None:
             made.visibility(self._visibility)
-            made.deliveries(self._binding.contract.max_deliveries)
+            made.deliveries(self._contract.max_deliveries)
         return made
 
     def _make_composer(self, contract: QueueContract) -> Composer:
@@ -480,7 +486,7 @@ class Queue(Resource[QueueDriver], Generic[T]):
         return dead
 
     def _offload_bucket(self) -> Any:
-        return self._cloud.bucket(self._binding.contract.offload)
+        return self._cloud.bucket(self._contract.offload)
 
     def _specially(self, entry: Any) -> Outgoing:
         """Compose what takes more than checking: the trace that goes along, a body that is kept in a bucket."""

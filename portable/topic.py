@@ -92,9 +92,9 @@ class Topic(Resource[TopicDriver], Generic[T]):
         """
         outgoing = self._composer.compose(body, self._traceable(attributes), 0.0, ordering_key, None)
         (answer,) = self._driver.publish([outgoing], timeout=self._timeout if timeout is None else timeout)
-        if answer.__class__ is str:
-            return answer  # type: ignore[return-value]  # just looked
-        raise answer  # type: ignore[misc]  # what is no id is an error
+        if isinstance(answer, str):
+            return answer
+        raise answer
 
     @long_operation
     def publish_many(

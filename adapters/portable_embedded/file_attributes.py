@@ -7,6 +7,7 @@ it does not fit, it is a file under `.portable/attributes` whose name is the ide
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import secrets
 from datetime import UTC, datetime
@@ -128,11 +129,14 @@ class Attributes:
         """Whether anything was ever kept under `.portable/attributes`."""
         return os.path.isdir(self._folder)
 
-    def left_over(self, before: float) -> list[tuple[str, str]]:
-        """Give what stands under `.portable/attributes` since before that time: its name, and the key it was for."""
+    def left_over(self, before: float, count: int) -> list[tuple[str, str]]:
+        """Give what stands under `.portable/attributes` since before that time: its name, and the key it was for.
+
+        Only `count` entries are looked at, because whoever opens a bucket waits for it.
+        """
         found: list[tuple[str, str]] = []
         with contextlib.suppress(FileNotFoundError), os.scandir(self._folder) as entries:
-            for entry in entries:
+            for entry in itertools.islice(entries, count):
                 with contextlib.suppress(FileNotFoundError):
                     if entry.stat(follow_symlinks=False).st_mtime < before:
                         found.append((entry.name, self._key_in(entry.path)))

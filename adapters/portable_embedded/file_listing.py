@@ -204,9 +204,10 @@ def _any_below(folder: Folder) -> bool:
         for entry in entries:
             if entry.is_dir(follow_symlinks=False):
                 folders.append(entry.name)
-            elif entry.is_file(follow_symlinks=False) and _encoded(
-                decoded(entry.name.removesuffix(BESIDE), at_root=False)
-            ) is not None:
+            elif (
+                entry.is_file(follow_symlinks=False)
+                and _encoded(decoded(entry.name.removesuffix(BESIDE), at_root=False)) is not None
+            ):
                 return True
     for name in folders:
         with contextlib.suppress(*MISSING):

@@ -1,4 +1,4 @@
-"""The folders of a `file:` bucket: every path is walked name by name from the root, and no symbolic link is followed."""
+"""The folders of a `file:` bucket: paths are walked name by name from the root, and no symbolic link is followed."""
 
 from __future__ import annotations
 
@@ -102,13 +102,17 @@ class Tree:
         assert self._root is not None  # noqa: S101 (just opened)
         return self._root
 
+    @property
+    def is_gone(self) -> bool:
+        """Whether the folder that is open was removed."""
+        return os.fstat(self.root.fd).st_nlink == 0
+
     def workspace(self) -> Folder:
         """Give the folder for files that are being written; made when the first is."""
         workspace = self._workspace
         if workspace is None:
             internal = self._made(self.root, INTERNAL)
-            for name in ("locks", "attributes"):
-                self._made(internal, name)
+            self._made(internal, "locks")
             workspace = self._workspace = self._made(internal, "tmp")
         return workspace
 

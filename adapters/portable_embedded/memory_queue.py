@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from portable.bindings import Binding
 from portable.capabilities import QueueCapabilities
@@ -44,10 +45,11 @@ class MemoryQueue:
     )
     send_concurrency = 1
 
-    def __init__(self, binding: Binding[Options]) -> None:
+    def __init__(self, binding: Binding[Any]) -> None:
         self._binding = binding
         self._name = binding.name
-        self._contract: QueueContract = binding.contract  # type: ignore[assignment]  # that of the kind
+        contract: Any = binding.contract
+        self._contract: QueueContract = contract
         self._clock = binding.clock
         self._space = space(binding)
         self._lock = self._space.lock

@@ -17,7 +17,7 @@ from portable.errors import PortableError, ResourceNotFound
 from portable.messages import Outgoing
 from portable_embedded.backlog import Backlog, backlogs
 from portable_embedded.memory import Space, space
-from portable_embedded.memory_queue import MemoryQueue, Options
+from portable_embedded.memory_queue import MemoryQueue
 
 __all__ = ["MemorySubscription", "MemoryTopic", "TopicOptions"]
 
@@ -55,7 +55,7 @@ class MemoryTopic:
     capabilities = TopicCapabilities(durability="none", ordered=True, max_batch=1000)
     send_concurrency = 1
 
-    def __init__(self, binding: Binding[TopicOptions]) -> None:
+    def __init__(self, binding: Binding[Any]) -> None:
         self._binding = binding
         self._name = binding.name
         self._clock = binding.clock
@@ -126,7 +126,7 @@ class MemoryTopic:
 class MemorySubscription(MemoryQueue):
     """A queue in memory that a topic feeds."""
 
-    def __init__(self, binding: Binding[Options], topic: str | None = None) -> None:
+    def __init__(self, binding: Binding[Any], topic: str | None = None) -> None:
         super().__init__(binding)
         contract: Any = binding.contract
         declared: SubscriptionContract = contract

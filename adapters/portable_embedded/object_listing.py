@@ -1,4 +1,4 @@
-"""Listing in the byte order of the keys: where a listing stands, and how keys become prefixes. For every bucket here."""
+"""Listing in the byte order of the keys: where a listing stands, and how keys become prefixes."""
 
 from __future__ import annotations
 

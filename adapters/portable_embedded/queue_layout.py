@@ -19,11 +19,15 @@ from portable_embedded.schemas import Schema
 
 __all__ = [
     "ACK",
+    "ACK_ONE",
     "BLOCKED",
+    "BLOCK_ALL",
     "BURY",
     "DUE",
     "EXTEND",
+    "EXTENDED",
     "INSERT",
+    "LAST_OF_KEY",
     "LEASE",
     "LEASE_ONE",
     "NACK",
@@ -31,6 +35,7 @@ __all__ = [
     "SCHEMA",
     "STATS",
     "UNBLOCK",
+    "UNBLOCK_ALL",
     "UNLEASE",
     "Ids",
     "channel",
@@ -65,28 +70,37 @@ SCHEMA = Schema(
 
 INSERT = "INSERT INTO queue_message (queue, due, id, sent, key, attributes, body) VALUES (?, ?, ?, ?, ?, ?, ?)"
 
-_LEASED = "RETURNING id, count, sent, key, attributes, body"
-LEASE_ONE = f"""UPDATE queue_message SET due = ?3, leased = 1, count = count + 1 WHERE queue = ?1 AND (due, id) = (
-    SELECT due, id FROM queue_message WHERE queue = ?1 AND due <= ?2 ORDER BY due, id LIMIT 1) {_LEASED}"""
-LEASE = f"""UPDATE queue_message SET due = ?3, leased = 1, count = count + 1 WHERE queue = ?1 AND (due, id) IN (
-    SELECT due, id FROM queue_message WHERE queue = ?1 AND due <= ?2 ORDER BY due, id LIMIT ?4) {_LEASED}"""
+LEASE_ONE = """UPDATE queue_message SET due = ?3, leased = 1, count = count + 1 WHERE queue = ?1 AND (due, id) = (
+    SELECT due, id FROM queue_message WHERE queue = ?1 AND due <= ?2 ORDER BY due, id LIMIT 1)
+    RETURNING id, count, sent, key, attributes, body"""
+LEASE = """UPDATE queue_message SET due = ?3, leased = 1, count = count + 1 WHERE queue = ?1 AND (due, id) IN (
+    SELECT due, id FROM queue_message WHERE queue = ?1 AND due <= ?2 ORDER BY due, id LIMIT ?4)
+    RETURNING id, count, sent, key, attributes, body"""
 
 # A delivery is known by when its lease ends, beside the id: whoever leased the message since has moved it elsewhere.
-_HELD = "WHERE queue = ? AND due = ? AND id = ? AND count = ? AND leased = 1"
-ACK = f"DELETE FROM queue_message {_HELD}"
-EXTEND = f"UPDATE queue_message SET due = ? {_HELD}"
-NACK = f"UPDATE queue_message SET due = ?, leased = 0 {_HELD}"
-UNLEASE = f"UPDATE queue_message SET due = ?, leased = 0, count = count - 1 {_HELD}"
-BURY = f"UPDATE queue_message SET queue = ?, due = ?, attributes = ?, leased = 0, count = 0 {_HELD}"
+ACK = "DELETE FROM queue_message WHERE queue = ? AND due = ? AND id = ? AND count = ? AND leased = 1"
+ACK_ONE = "DELETE FROM queue_message WHERE queue = ? AND due = ? AND id = ? AND count = ? AND leased = 1 RETURNING id"
+EXTEND = "UPDATE queue_message SET due = ? WHERE queue = ? AND due = ? AND id = ? AND count = ? AND leased = 1"
+NACK = """UPDATE queue_message SET due = ?, leased = 0
+    WHERE queue = ? AND due = ? AND id = ? AND count = ? AND leased = 1"""
+UNLEASE = """UPDATE queue_message SET due = ?, leased = 0, count = count - 1
+    WHERE queue = ? AND due = ? AND id = ? AND count = ? AND leased = 1"""
+BURY = """UPDATE queue_message SET queue = ?, due = ?, attributes = ?, leased = 0, count = 0
+    WHERE queue = ? AND due = ? AND id = ? AND count = ? AND leased = 1"""
+EXTENDED = "SELECT due FROM queue_message WHERE queue = ? AND due > ? AND id = ? AND count = ? AND leased = 1"
 
-UNBLOCK = f"""UPDATE queue_message SET due = ?3 WHERE queue = ?1 AND due = {BLOCKED} AND id = (
+LAST_OF_KEY = "SELECT max(id) FROM queue_message WHERE queue = ? AND key = ?"
+UNBLOCK = """UPDATE queue_message SET due = ?3 WHERE queue = ?1 AND due = ?4 AND id = (
     SELECT id FROM queue_message WHERE queue = ?1 AND key = ?2 ORDER BY id LIMIT 1)"""
+BLOCK_ALL = """UPDATE queue_message SET due = ?2 WHERE queue = ?1 AND key IS NOT NULL AND id NOT IN (
+    SELECT min(id) FROM queue_message WHERE queue = ?1 AND key IS NOT NULL GROUP BY key)"""
+UNBLOCK_ALL = "UPDATE queue_message SET due = ? WHERE queue = ? AND due = ?"
 
 DUE = "SELECT due FROM queue_message WHERE queue = ? ORDER BY due LIMIT 1"
 PEEK = """SELECT id, count, sent, key, attributes, body FROM queue_message
     WHERE queue = ? AND due <= ? ORDER BY due, id LIMIT ?"""
-STATS = f"""SELECT count(*), count(*) FILTER (WHERE leased AND due > ?2),
-    count(*) FILTER (WHERE NOT leased AND due > ?2 AND due < {BLOCKED}) FROM queue_message WHERE queue = ?1"""
+STATS = """SELECT count(*), count(*) FILTER (WHERE leased AND due > ?2),
+    count(*) FILTER (WHERE NOT leased AND due > ?2 AND due < ?3) FROM queue_message WHERE queue = ?1"""
 
 
 class Ids:

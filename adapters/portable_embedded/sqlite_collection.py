@@ -16,7 +16,7 @@ from portable.capabilities import CollectionCapabilities
 from portable.changes import Change
 from portable.contracts import CollectionContract
 from portable.document_order import AFTER, index_key, place, spans
-from portable.document_values import milliseconds
+from portable.document_values import expiry, milliseconds
 from portable.document_writes import DocumentId, Modify, Remove, Save, Stored, Verify, Write, outcome, refused
 from portable.drivers import Options
 from portable.errors import PortableError, ResourceNotFound
@@ -192,7 +192,7 @@ class SqliteCollection:
             rows = connection.execute(select, (done,)).fetchall()
             for number, text in rows:
                 data = document_json.load(text)
-                expires = None if layout.ttl is None else data.get(layout.ttl)
+                expires = None if layout.ttl is None else expiry(data, layout.ttl)
                 keys = [index_key(data, fields) for fields in layout.columns]
                 connection.execute(update, (milliseconds(expires) if expires else None, *keys, number))
             if len(rows) == FILLED_AT_ONCE:

@@ -191,9 +191,8 @@ class SqliteQueue:
                     continue
             number = next(_ids.next)
             due = now + math.ceil(message.delay * 1000) if message.delay else now
-            row = (self._queue, due, number, now, message.ordering_key, None, message.body)
-            if message.attributes:
-                row = (*row[:5], encode_attributes(message.attributes), message.body)
+            attributes = encode_attributes(message.attributes) if message.attributes else None
+            row = (self._queue, due, number, now, message.ordering_key, attributes, message.body)
             if message.ordering_key is not None and self._ordered:
                 number = line_up(connection, row)
             else:
@@ -217,11 +216,10 @@ class SqliteQueue:
 
     def _unlease(self, deliveries: list[Delivery]) -> None:
         now = int(self._clock() * 1000)
-        rows = [(now, *self._key(delivery)) for delivery in deliveries]
+        rows: list[tuple[int, ...]] = [(now, *self._key(delivery)) for delivery in deliveries]
+        # What cannot be given back comes back when its lease ends.
         with contextlib.suppress(PortableError):
-            self._store.write(
-                lambda connection: connection.executemany(queue_layout.UNLEASE, rows) and None, notify=self._channel
-            )
+            self._change_many(queue_layout.UNLEASE, rows, float(self._contract.timeout))
 
     @undone_by(_unlease)
     def receive(self, max_messages: int, *, visibility: float, timeout: float) -> list[Delivery]:
@@ -249,13 +247,13 @@ class SqliteQueue:
         rows = self._store.fetch(queue_layout.DUE, (self._queue,), timeout=timeout)
         if not rows or rows[0][0] == BLOCKED:
             return None
-        return max(0.0, rows[0][0] / 1000 - self._clock())
+        due: int = rows[0][0]
+        return max(0.0, due / 1000 - self._clock())
 
     def ack(self, deliveries: Sequence[Delivery], *, timeout: float) -> list[PortableError | None]:
         """Remove messages."""
         if len(deliveries) == 1 and (deliveries[0].ordering_key is None or not self._ordered):
-            sql = f"{queue_layout.ACK} RETURNING id"
-            if self._store.execute(sql, self._key(deliveries[0]), timeout=timeout):
+            if self._store.execute(queue_layout.ACK_ONE, self._key(deliveries[0]), timeout=timeout):
                 return [None]
         elif not self._ordered and self._all_at_once(queue_layout.ACK, [self._key(one) for one in deliveries], timeout):
             return [None] * len(deliveries)
@@ -271,13 +269,11 @@ class SqliteQueue:
         if exhausted:
             self.bury(exhausted, reason=self._exhausted(), timeout=timeout)
         due = math.ceil((self._clock() + delay) * 1000) if delay else int(self._clock() * 1000)
-        rows = [(due, *self._key(delivery)) for delivery in deliveries if delivery.count < self._max_deliveries]
+        rows: list[tuple[int, ...]] = [
+            (due, *self._key(delivery)) for delivery in deliveries if delivery.count < self._max_deliveries
+        ]
         if rows:
-            self._store.write(
-                lambda connection: connection.executemany(queue_layout.NACK, rows) and None,
-                notify=self._channel,
-                timeout=timeout,
-            )
+            self._change_many(queue_layout.NACK, rows, timeout)
 
     def extend(self, deliveries: Sequence[Delivery], *, seconds: float, timeout: float) -> list[PortableError | None]:
         """Hold messages for longer."""
@@ -309,7 +305,9 @@ class SqliteQueue:
     def stats(self, *, timeout: float) -> QueueStats:
         """Count messages."""
         now = int(self._clock() * 1000)
-        ((total, leased, delayed),) = self._store.fetch(queue_layout.STATS, (self._queue, now), timeout=timeout)
+        ((total, leased, delayed),) = self._store.fetch(
+            queue_layout.STATS, (self._queue, now, BLOCKED), timeout=timeout
+        )
         return QueueStats(ready=total - leased - delayed, leased=leased, delayed=delayed)
 
     def purge(self, *, timeout: float) -> None:
@@ -327,6 +325,14 @@ class SqliteQueue:
     def _key(self, delivery: Delivery) -> tuple[int, int, int, int]:
         lease: _Lease = delivery.receipt
         return (self._queue, lease.due, lease.id, lease.count)
+
+    def _change_many(self, sql: str, rows: list[tuple[int, ...]], timeout: float) -> None:
+        """Run a statement for many, of which some may no longer be there."""
+
+        def work(connection: sqlite3.Connection) -> None:
+            connection.executemany(sql, rows)
+
+        self._store.write(work, notify=self._channel, timeout=timeout)
 
     def _all_at_once(self, sql: str, rows: list[tuple[int, ...]], timeout: float) -> bool:
         """Run a statement for many; if one of them is not there, none is changed."""
@@ -362,7 +368,7 @@ class SqliteQueue:
                     answers.append(LeaseLost(text))
                     continue
                 if frees_key and self._ordered and delivery.ordering_key is not None:
-                    connection.execute(queue_layout.UNBLOCK, (self._queue, delivery.ordering_key, now))
+                    connection.execute(queue_layout.UNBLOCK, (self._queue, delivery.ordering_key, now, BLOCKED))
                 answers.append(None)
             return answers
 
@@ -371,10 +377,7 @@ class SqliteQueue:
     def _catch_up(self, connection: sqlite3.Connection, delivery: Delivery) -> bool:
         """Look whether another thread has extended the lease just now, and has not come to say so."""
         lease: _Lease = delivery.receipt
-        row = connection.execute(
-            "SELECT due FROM queue_message WHERE queue = ? AND due > ? AND id = ? AND count = ? AND leased = 1",
-            (self._queue, lease.due, lease.id, lease.count),
-        ).fetchone()
+        row = connection.execute(queue_layout.EXTENDED, self._key(delivery)).fetchone()
         if row is None:
             return False
         lease.due = row[0]
@@ -443,9 +446,7 @@ class SqliteQueue:
 def line_up(connection: sqlite3.Connection, row: tuple[Any, ...]) -> int:
     """Insert a message behind those of its ordering key, and give its number, which is greater than theirs."""
     queue, due, number, sent, key, attributes, body = row
-    (last,) = connection.execute(
-        "SELECT max(id) FROM queue_message WHERE queue = ? AND key = ?", (queue, key)
-    ).fetchone()
+    (last,) = connection.execute(queue_layout.LAST_OF_KEY, (queue, key)).fetchone()
     if last is not None:
         due, number = BLOCKED, max(number, last + 1)
     connection.execute(queue_layout.INSERT, (queue, due, number, sent, key, attributes, body))
@@ -455,13 +456,9 @@ def line_up(connection: sqlite3.Connection, row: tuple[Any, ...]) -> int:
 def keep_order(connection: sqlite3.Connection, queue: int, *, ordered: bool, now: int) -> None:
     """Begin, or cease, to deliver the messages of a key one at a time."""
     if ordered:
-        connection.execute(
-            f"""UPDATE queue_message SET due = {BLOCKED} WHERE queue = ?1 AND key IS NOT NULL AND id NOT IN (
-                SELECT min(id) FROM queue_message WHERE queue = ?1 AND key IS NOT NULL GROUP BY key)""",  # noqa: S608 (a number of ours)
-            (queue,),
-        )
+        connection.execute(queue_layout.BLOCK_ALL, (queue, BLOCKED))
     else:
-        connection.execute("UPDATE queue_message SET due = ? WHERE queue = ? AND due = ?", (now, queue, BLOCKED))
+        connection.execute(queue_layout.UNBLOCK_ALL, (now, queue, BLOCKED))
 
 
 def _delivery(row: tuple[Any, ...], due: int) -> Delivery:

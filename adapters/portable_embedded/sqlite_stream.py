@@ -375,8 +375,10 @@ def _before(connection: sqlite3.Connection, start: int, end: int, oldest: int) -
     The times of a partition's records only grow, and their numbers have no gaps.
     """
     first = connection.execute(FIRST, (start, end)).fetchone()
-    if first is None or first[1] >= oldest:
+    if first is None:
         return start
+    if first[1] >= oldest:
+        return int(first[0]) - 1
     last = connection.execute(LAST, (start, end)).fetchone()
     low, high = first[0], last[0] + 1
     while high - low > 1:

@@ -42,11 +42,11 @@ class SqliteTopic:
     Options = TopicOptions
     send_concurrency = 1
 
-    def __init__(self, binding: Binding[TopicOptions]) -> None:
+    def __init__(self, binding: Binding[Any]) -> None:
         self._binding = binding
         self._name = binding.name
         self._path = Path(binding.url.path)
-        self._durability = binding.options.durability
+        self._durability: Durability = binding.options.durability
         self._clock = binding.clock
         self._open_store: Store | None = None
         self.capabilities = TopicCapabilities(

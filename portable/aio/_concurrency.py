@@ -11,8 +11,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Gener
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar
 
-from portable.bridges import Pool, Threaded
 from portable.errors import DeadlineExceeded, PortableError
+from portable.threaded import Threaded
+from portable.threads import Pool
 
 if TYPE_CHECKING:
     from portable.aio.resource import Resource
@@ -48,6 +49,8 @@ limit = asyncio.timeout
 
 _LOOK_EVERY = 0.1
 _UNWIND_WITHIN = 5.0
+
+_END: Any = object()
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -126,9 +129,7 @@ async def _hooked(
     running = _begin(self, name)
     error: BaseException | None = None
     try:
-        for one in running:
-            if one.delay:
-                await sleep(one.delay)
+        await _delayed(running, kwargs.get("timeout"), self._timeout)
         limit = kwargs.get("timeout")
         async with asyncio.timeout(limit):  # type: ignore[arg-type]  # a float by every signature
             return await method(self, *args, **kwargs)
@@ -138,6 +139,17 @@ async def _hooked(
     finally:
         for one in reversed(running):
             one.end(error)
+
+
+async def _delayed(running: list[Running], asked: Any, usual: float) -> None:
+    """Wait as long as the hooks want, within the time of the call."""
+    limit = usual if asked is None else float(asked)
+    for one in running:
+        if one.delay:
+            await sleep(min(one.delay, limit))
+            limit -= one.delay
+            if limit <= 0:
+                raise DeadlineExceeded("the timeout ran out before anything was sent")
 
 
 def _begin(self: Resource[Any], name: str) -> list[Running]:
@@ -196,12 +208,22 @@ def iteration(method: Callable[Concatenate[R, P], AsyncIterator[T]]) -> Callable
             if not self._opened:
                 await self._open()
             async with contextlib.aclosing(method(self, *args, **kwargs)) as source:  # type: ignore[type-var]  # generator functions alone come here
+                if self._hooks:
+                    # The operation that hooks see is the first step; the later ones are the caller's pace.
+                    step = await _hooked(self, name, _first, source)
+                    if step is _END:
+                        return
+                    yield step
                 async for step in source:
                     yield step
         except PortableError as error:
             raise self._placed(error, name)  # noqa: B904 (the same error, which keeps its cause)
 
     return steps
+
+
+async def _first(_: Resource[Any], source: AsyncIterator[T]) -> Any:
+    return await anext(source, _END)
 
 
 async def gather(calls: Iterable[Callable[[], Awaitable[T]]], *, concurrency: int, host: Host) -> list[T]:  # noqa: ARG001 (the sync twin needs the host)

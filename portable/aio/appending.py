@@ -45,13 +45,13 @@ class _Batch:
             except PortableError as error:
                 self._fail(index, key_of(entry), error)
                 continue
-            if self._failed_keys and record.key in self._failed_keys:
-                self.results[index] = _not_appended(record.key)
-                continue
             size = len(record.data)
             full = size > self._room or len(self._chunk) >= self._max_batch
             if full and self._chunk and not await self._flush():
                 self.results[index] = self._broken
+                continue
+            if record.key in self._failed_keys:
+                self.results[index] = _not_appended(record.key)
                 continue
             self._chunk.append((index, record))
             self._room -= size

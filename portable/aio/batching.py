@@ -30,7 +30,8 @@ class _Batch:
         self.results: list[str | PortableError | None] = [None] * size
         self._send = send
         self._max_batch = max_batch
-        self._failed_keys: set[str] = set()
+        # By ordering key, the first entry that failed.
+        self._failed_keys: dict[str, int] = {}
 
     async def compose(self, entries: list[Any], composer: Composer, special: _Compose | None) -> _Lane:
         """Check and encode every entry; what is refused is a result already."""
@@ -65,14 +66,14 @@ class _Batch:
                         self._fail(index, entry.ordering_key, error)
                 return
             for (index, entry), answer in zip(chunk, answers, strict=True):
-                if answer.__class__ is str:
+                if isinstance(answer, str):
                     self.results[index] = answer
                 else:
-                    self._fail(index, entry.ordering_key, answer)  # type: ignore[arg-type]  # ids are str, the rest errors
+                    self._fail(index, entry.ordering_key, answer)
 
     def _held_back(self, index: int, entry: Outgoing) -> bool:
         key = entry.ordering_key
-        if key is None or key not in self._failed_keys:
+        if key is None or self._failed_keys.get(key, index) >= index:
             return False
         self.results[index] = _not_sent(key)
         return True
@@ -80,7 +81,7 @@ class _Batch:
     def _fail(self, index: int, key: str | None, error: PortableError) -> None:
         self.results[index] = error
         if key is not None:
-            self._failed_keys.add(key)
+            self._failed_keys.setdefault(key, index)
 
 
 def _not_sent(key: str) -> PreconditionFailed:

@@ -5,17 +5,17 @@ from __future__ import annotations
 import builtins
 import contextlib
 import functools
-import io
 import os
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, overload
 
 from portable import object_keys
-from portable.aio._concurrency import chunks, gather, in_thread, iteration, limit, long_operation, operation
+from portable.aio._concurrency import gather, in_thread, iteration, limit, long_operation, operation
 from portable.aio.drivers import BucketDriver
+from portable.aio.local_transfers import download, upload
 from portable.aio.object_files import ObjectReader, ObjectWriter
 from portable.aio.resource import Resource
-from portable.aio.transfers import Target, Upload, fetch_ranges, part_size, store_ranges
+from portable.aio.transfers import Target, Upload, bytes_like, put_any, put_stream
 from portable.batches import BatchResult, Page
 from portable.capabilities import BucketCapabilities
 from portable.deadlines import Deadline
@@ -27,8 +27,8 @@ from portable.errors import (
     PreconditionFailed,
     ResourceNotFound,
 )
-from portable.local_files import LocalSource, LocalTarget, UploadJournal, read_exactly
-from portable.objects import ObjectHeaders, ObjectInfo, Part, Prefix, SignedRequest
+from portable.local_files import LocalSource
+from portable.objects import Condition, ObjectHeaders, ObjectInfo, Prefix, SignedRequest
 
 if TYPE_CHECKING:
     from portable.limits import Guard
@@ -115,15 +115,12 @@ class Bucket(Resource[BucketDriver]):
             content_type, metadata, cache_control, content_disposition, content_encoding, content_language
         )
         target = self._target(key, headers, object_keys.condition(if_absent, if_match), timeout)
-        body = _bytes_like(data)
-        if body is not None:
-            return await self._put_bytes(target, body, timeout)
-        _check_source(data)
+        body = bytes_like(data)
+        if body is not None and target.is_small(body):
+            async with limit(self._seconds(timeout)):
+                return await target.put(body)
         async with limit(timeout):
-            file = _local_file(data)
-            if file is not None:
-                return await self._put_file(target, data, file)
-            return await self._put_stream(target, data)
+            return await put_any(target, data if body is None else body)
 
     @operation
     async def get(self, key: str, *, offset: int = 0, length: int | None = None, timeout: float | None = None) -> bytes:
@@ -207,8 +204,8 @@ class Bucket(Resource[BucketDriver]):
         if mode == "wb":
             return ObjectWriter(self, Upload(self._target(key, headers, condition, timeout)), key)
         if mode != "rb":
-            raise InvalidArgument(f'the mode {mode!r} is neither "rb" nor "wb"; for text wrap the file in io.TextIOWrapper')
-        if headers is not _NO_HEADERS and headers != _NO_HEADERS or condition is not None:
+            raise InvalidArgument(f'the mode {mode!r} is neither "rb" nor "wb"; for text use io.TextIOWrapper')
+        if headers != _NO_HEADERS or condition is not None:
             raise InvalidArgument('headers, metadata and conditions are for mode "wb"')
         object_keys.check_key(key)
         seconds = self._seconds(timeout)
@@ -279,7 +276,7 @@ class Bucket(Resource[BucketDriver]):
         async def delete_one(key: str) -> None:
             await self._driver.delete(key, None, timeout=deadline.left())
 
-        async def delete_some(some: Sequence[str]) -> Sequence[None | PortableError]:
+        async def delete_some(some: Sequence[str]) -> Sequence[PortableError | None]:
             return await self._driver.delete_many(some, timeout=deadline.left())
 
         async with limit(timeout):
@@ -381,19 +378,7 @@ class Bucket(Resource[BucketDriver]):
         bucket = self if to is None else to
         object_keys.check_key(source)
         async with limit(timeout):
-            if not bucket._opened:
-                await bucket._open()
-            destination = bucket._target(target, _NO_HEADERS, None, timeout)
-            if bucket is self or bucket._provider == self._provider:
-                origin = None if bucket is self else self._binding
-                left = destination.deadline.left()
-                copied = await bucket._driver.copy(source, target, origin, timeout=left)
-                if copied is not None:
-                    return copied
-            left = destination.deadline.left()
-            info = await self._driver.head(source, timeout=left)
-            destination = bucket._target(target, _headers_of(info), None, timeout)
-            return await bucket._put_stream(destination, ObjectReader(self, info, timeout))
+            return await bucket._take(self, source, target, timeout)  # noqa: SLF001 (another bucket's own half)
 
     @long_operation
     async def put_many(
@@ -485,7 +470,7 @@ class Bucket(Resource[BucketDriver]):
             if self._guard is not None:
                 self._guard.object_size(source.size)
             async with limit(timeout):
-                return await self._upload(target, source, progress)
+                return await upload(target, source, self._identity, progress)
         finally:
             source.close()
 
@@ -525,7 +510,15 @@ class Bucket(Resource[BucketDriver]):
             for attempt in range(1, _DOWNLOAD_ATTEMPTS + 1):
                 info = await self._driver.head(key, timeout=deadline.left())
                 try:
-                    await self._download(info, path, progress, deadline)
+                    await download(
+                        self._driver,
+                        self._host,
+                        info,
+                        path,
+                        bucket=self._identity,
+                        progress=progress,
+                        deadline=deadline,
+                    )
                 except PreconditionFailed:
                     if attempt == _DOWNLOAD_ATTEMPTS:
                         raise
@@ -567,10 +560,24 @@ class Bucket(Resource[BucketDriver]):
             self._guard.sign(expires)
         return await self._driver.sign(key, method, expires, content_type, timeout=self._seconds(timeout))
 
+    async def _take(self, origin: Bucket, source: str, key: str, timeout: float | None) -> ObjectInfo:
+        """Copy an object of another bucket, or of this one, into this one."""
+        if not self._opened:
+            await self._open()
+        deadline = self._target(key, _NO_HEADERS, None, timeout).deadline
+        if origin._provider == self._provider:
+            binding = None if origin is self else origin._binding
+            copied = await self._driver.copy(source, key, binding, timeout=deadline.left())
+            if copied is not None:
+                return copied
+        info = await origin._driver.head(source, timeout=deadline.left())
+        reader = ObjectReader(origin, info, timeout)
+        return await put_stream(self._target(key, _headers_of(info), None, timeout), reader)
+
     def _seconds(self, timeout: float | None) -> float:
         return self._timeout if timeout is None else timeout
 
-    def _target(self, key: str, headers: ObjectHeaders, condition: Any, timeout: float | None) -> Target:
+    def _target(self, key: str, headers: ObjectHeaders, condition: Condition | None, timeout: float | None) -> Target:
         object_keys.check_key(key)
         if self._guard is not None:
             self._guard.key(key)
@@ -585,115 +592,6 @@ class Bucket(Resource[BucketDriver]):
                 raise InvalidArgument("the delimiter is empty; leave it out to list every key")
         if start_after is not None:
             object_keys.check_prefix(start_after, "start_after")
-
-    async def _put_bytes(self, target: Target, body: bytes | memoryview, timeout: float | None) -> ObjectInfo:
-        capabilities = self.capabilities
-        size = len(body)
-        if size <= capabilities.part_bytes * capabilities.part_concurrency:
-            async with limit(self._seconds(timeout)):
-                return await target.put(body)
-        view = memoryview(body)
-        async with limit(timeout):
-            return await self._put_ranges(target, lambda offset, length: view[offset : offset + length], size)
-
-    async def _put_file(self, target: Target, data: Any, file: int) -> ObjectInfo:
-        """Put what is left of a plain local file, whose parts can be read side by side."""
-        start = data.tell()
-        before = os.fstat(file)
-        size = max(0, before.st_size - start)
-        if size <= self.capabilities.part_bytes:
-            return await self._put_stream(target, data)
-
-        def read(offset: int, length: int) -> bytes:
-            return read_exactly(file, start + offset, length, str(data.name))
-
-        info = await self._put_ranges(target, read, size)
-        data.seek(start + size)
-        return info
-
-    async def _put_ranges(self, target: Target, read: Callable[[int, int], Any], size: int) -> ObjectInfo:
-        if self._guard is not None:
-            self._guard.object_size(size)
-        capabilities = self.capabilities
-        part_bytes = part_size(size, capabilities.part_bytes, capabilities.max_parts)
-        upload = await target.begin()
-        try:
-            parts: dict[int, Part] = {}
-            await store_ranges(target, upload, read, size, part_bytes, parts)
-            return await target.commit(upload, [parts[number] for number in sorted(parts)])
-        except BaseException:
-            await target.abort(upload)
-            raise
-
-    async def _put_stream(self, target: Target, data: Any) -> ObjectInfo:
-        upload = Upload(target)
-        try:
-            async for chunk in chunks(data, self.capabilities.part_bytes, self._host):
-                piece = _bytes_like(chunk)
-                if piece is None:
-                    raise InvalidArgument(
-                        f"the data gives {type(chunk).__name__}, not bytes; open files in binary mode, encode text"
-                    )
-                await upload.write(piece)
-            return await upload.commit()
-        except BaseException:
-            await upload.abort()
-            raise
-
-    async def _upload(
-        self, target: Target, source: LocalSource, progress: Callable[[int, int], object] | None
-    ) -> ObjectInfo:
-        capabilities = self.capabilities
-        if source.size <= capabilities.part_bytes:
-            data = await in_thread(self._host, source.read, 0, source.size)
-            info = await target.put(data)
-            if progress is not None:
-                progress(source.size, source.size)
-            return info
-        part_bytes = part_size(source.size, capabilities.part_bytes, capabilities.max_parts)
-        journal = await in_thread(self._host, UploadJournal, source, self._identity, target.key, part_bytes, progress)
-        try:
-            upload, parts = await self._resumed(target, journal)
-            await store_ranges(target, upload, source.read, source.size, part_bytes, parts, journal.noted)
-            source.check_unchanged()
-            info = await target.commit(upload, [parts[number] for number in sorted(parts)])
-        except BaseException as error:
-            keep = not isinstance(error, PortableError) or error.retryable
-            if not journal.close(keep=keep) and journal.upload:
-                await target.abort(journal.upload)
-            raise
-        journal.close(keep=False)
-        return info
-
-    async def _resumed(self, target: Target, journal: UploadJournal) -> tuple[str, dict[int, Part]]:
-        if journal.upload:
-            try:
-                kept = await self._driver.kept_parts(
-                    target.key, journal.upload, journal.parts, timeout=target.deadline.left()
-                )
-            except NotFound:
-                journal.upload = ""
-            else:
-                journal.go_on(kept)
-                return journal.upload, {part.number: part for part in kept}
-        journal.start(await target.begin())
-        return journal.upload, {}
-
-    async def _download(
-        self,
-        info: ObjectInfo,
-        path: str | os.PathLike[str],
-        progress: Callable[[int, int], object] | None,
-        deadline: Deadline,
-    ) -> None:
-        part_bytes = self.capabilities.part_bytes
-        local = await in_thread(self._host, LocalTarget, path, self._identity, info, part_bytes, progress)
-        try:
-            await fetch_ranges(self._driver, self._host, info, part_bytes, local.done, local.write, deadline)
-            await in_thread(self._host, local.finish)
-        except BaseException as error:
-            local.give_up(keep=not isinstance(error, PortableError) or error.retryable)
-            raise
 
     @property
     def _identity(self) -> str:
@@ -745,33 +643,6 @@ class Bucket(Resource[BucketDriver]):
             if isinstance(error, PortableError):
                 self._placed(error, "write")
             raise
-
-
-def _bytes_like(data: Any) -> bytes | memoryview | None:
-    """Give bytes-like data as bytes or a view of them, None where it is something else."""
-    if type(data) is bytes:
-        return data
-    try:
-        view = memoryview(data)
-    except TypeError:
-        return None
-    return view.cast("B") if view.c_contiguous and view.ndim and view.nbytes else bytes(view)
-
-
-def _check_source(data: Any) -> None:
-    if isinstance(data, str):
-        raise InvalidArgument("data is bytes, not str; encode it first, as in text.encode()")
-    if not any(hasattr(data, name) for name in ("read", "__iter__", "__aiter__")):
-        raise InvalidArgument(
-            f"data is bytes-like, a binary file or an iterable of bytes, not {type(data).__name__}"
-        )
-
-
-def _local_file(data: Any) -> int | None:
-    """Give the descriptor of a plain local file, opened for reading; None for everything else that has `read`."""
-    # Exactly these: what derives from them may well give other bytes than the file has.
-    raw = data.raw if type(data) is io.BufferedReader else data
-    return raw.fileno() if type(raw) is io.FileIO and raw.readable() and raw.seekable() else None
 
 
 def _headers_of(info: ObjectInfo) -> ObjectHeaders:

@@ -3,28 +3,31 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import time
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
 from portable import forks
 from portable.aio._concurrency import Host, gather
-from portable.aio.bucket import Bucket
-from portable.aio.cache import Cache
-from portable.aio.collection import Collection
-from portable.aio.database import Database
-from portable.aio.queue import Queue, Subscription
-from portable.aio.resource import Resource
-from portable.aio.stream import Stream
-from portable.aio.topic import Topic
 from portable.bindings import Binding, Shared
 from portable.checks import CheckResult
 from portable.config import Bound, Config, Profile, read_options
 from portable.errors import Closed, PortableError
 from portable.hooks import Hook
 from portable.registry import provider
+
+if TYPE_CHECKING:
+    from portable.aio.bucket import Bucket
+    from portable.aio.cache import Cache
+    from portable.aio.collection import Collection
+    from portable.aio.database import Database
+    from portable.aio.queue import Queue, Subscription
+    from portable.aio.resource import Resource
+    from portable.aio.stream import Stream
+    from portable.aio.topic import Topic
 
 __all__ = [
     "Cloud",
@@ -40,12 +43,25 @@ __all__ = [
 ]
 
 T = TypeVar("T")
-R = TypeVar("R", bound=Resource[Any])
 
-KINDS: dict[str, type[Resource[Any]]] = {
-    kind.kind: kind for kind in (Bucket, Queue, Subscription, Topic, Stream, Cache, Collection, Database)
+KINDS = {
+    "bucket": "portable.aio.bucket:Bucket",
+    "queue": "portable.aio.queue:Queue",
+    "subscription": "portable.aio.queue:Subscription",
+    "topic": "portable.aio.topic:Topic",
+    "stream": "portable.aio.stream:Stream",
+    "cache": "portable.aio.cache:Cache",
+    "collection": "portable.aio.collection:Collection",
+    "database": "portable.aio.database:Database",
 }
-"""The portable type of each kind."""
+"""Where the portable type of each kind is; a kind that nobody uses is not imported."""
+
+
+def portable_type(kind: str) -> type[Resource[Any]]:
+    """Import the portable type of a kind."""
+    module, _, name = KINDS[kind].partition(":")
+    found: type[Resource[Any]] = getattr(importlib.import_module(module), name)
+    return found
 
 
 class Cloud:
@@ -92,7 +108,8 @@ class Cloud:
         Raises:
             ConfigError: no such bucket is declared, or its binding or needs are wrong.
         """
-        return self._resource(Bucket, name)
+        found: Bucket = self._resource("bucket", name)
+        return found
 
     @overload
     def queue(self, name: str) -> Queue[bytes]: ...
@@ -104,7 +121,8 @@ class Cloud:
         Raises:
             ConfigError: no such queue is declared, or its binding or needs are wrong.
         """
-        return self._resource(Queue, name, type=type)
+        found: Queue[Any] = self._resource("queue", name, type=type)
+        return found
 
     @overload
     def topic(self, name: str) -> Topic[bytes]: ...
@@ -116,7 +134,8 @@ class Cloud:
         Raises:
             ConfigError: no such topic is declared, or its binding or needs are wrong.
         """
-        return self._resource(Topic, name, type=type)
+        found: Topic[Any] = self._resource("topic", name, type=type)
+        return found
 
     @overload
     def subscription(self, name: str, *, topic: str | None = None) -> Subscription[bytes]: ...
@@ -133,7 +152,10 @@ class Cloud:
         Raises:
             ConfigError: no such subscription is declared, its topic is not known, or its binding or needs are wrong.
         """
-        return self._resource(Subscription, name, type=type, contract={"topic": topic} if topic else {})
+        found: Subscription[Any] = self._resource(
+            "subscription", name, type=type, contract={"topic": topic} if topic else {}
+        )
+        return found
 
     @overload
     def stream(self, name: str) -> Stream[bytes]: ...
@@ -145,7 +167,8 @@ class Cloud:
         Raises:
             ConfigError: no such stream is declared, or its binding or needs are wrong.
         """
-        return self._resource(Stream, name, type=type)
+        found: Stream[Any] = self._resource("stream", name, type=type)
+        return found
 
     @overload
     def cache(self, name: str) -> Cache[Any]: ...
@@ -157,7 +180,8 @@ class Cloud:
         Raises:
             ConfigError: no such cache is declared, or its binding or needs are wrong.
         """
-        return self._resource(Cache, name, type=type)
+        found: Cache[Any] = self._resource("cache", name, type=type)
+        return found
 
     @overload
     def collection(self, name: str) -> Collection[dict[str, Any]]: ...
@@ -169,7 +193,8 @@ class Cloud:
         Raises:
             ConfigError: no such collection is declared, or its binding or needs are wrong.
         """
-        return self._resource(Collection, name, type=type)
+        found: Collection[Any] = self._resource("collection", name, type=type)
+        return found
 
     def database(self, name: str) -> Database:
         """Give the database of that name.
@@ -177,11 +202,12 @@ class Cloud:
         Raises:
             ConfigError: no such database is declared, or its binding or needs are wrong.
         """
-        return self._resource(Database, name)
+        found: Database = self._resource("database", name)
+        return found
 
     def resources(self) -> list[Resource[Any]]:
         """Give every resource that the config declares, without opening any."""
-        return [self._resource(KINDS[kind], name) for name, kind in self._profile.declared().items()]
+        return [self._resource(kind, name) for name, kind in self._profile.declared().items()]
 
     async def check(self, timeout: float = 2.0, *, write: bool = False) -> list[CheckResult]:
         """Probe every resource side by side: reachable, authorised, and with what the contract asks for.
@@ -197,7 +223,7 @@ class Cloud:
         async def probe(name: str, kind: str) -> CheckResult:
             started = time.monotonic()
             try:
-                resource = self._resource(KINDS[kind], name)
+                resource = self._resource(kind, name)
                 await resource.check(write=write, timeout=timeout)
             except PortableError as error:
                 return CheckResult(name, kind, ok=False, error=error, seconds=time.monotonic() - started)
@@ -230,29 +256,29 @@ class Cloud:
         """Show the profile."""
         return f"<Cloud profile {self.profile!r}>"
 
-    def _resource(self, portable_type: type[R], name: str, *, contract: dict[str, Any] | None = None, **how: Any) -> R:
+    def _resource(self, kind: str, name: str, *, contract: dict[str, Any] | None = None, **how: Any) -> Any:
         if self._closed:
             raise Closed("the cloud is closed; connect again")
-        kept = f"{portable_type.kind}:{name}:{how}"
+        kept = f"{kind}:{name}:{how}"
         # `dict.get` and `setdefault` are atomic: two threads that meet here get the same resource.
         found = self._resources.get(kept)
         if found is None:
-            bound = self._profile.bound(name, portable_type.kind, contract or {})
-            found = self._resources.setdefault(kept, self._bind(portable_type, bound, **how))
-        return found  # type: ignore[return-value]  # the key holds the kind
+            bound = self._profile.bound(name, kind, contract or {})
+            found = self._resources.setdefault(kept, self._bind(bound, **how))
+        return found
 
-    def _bind(self, portable_type: type[R], bound: Bound, **how: Any) -> R:
+    def _bind(self, bound: Bound, **how: Any) -> Resource[Any]:
         driver_class = provider(bound.url.scheme, bound.kind).load()
         binding = self._binding(bound, driver_class)
 
         def make() -> Any:
             return self._host.face(driver_class(binding))
 
-        resource = portable_type(
+        resource = portable_type(bound.kind)(
             binding, make, host=self._host, hooks=self._hooks, strict=bound.strict, limits=bound.limits, **how
         )
         self._profile.check_needs(bound, resource.capabilities)
-        if portable_type.needs_cloud:
+        if resource.needs_cloud:
             resource._cloud = self  # noqa: SLF001 (the one place that makes resources)
         return resource
 
@@ -319,10 +345,10 @@ def _default_hooks() -> tuple[Hook, ...]:
     return hooks()
 
 
-def _open(portable_type: type[R], url: str, options: dict[str, Any], **how: Any) -> R:
-    cloud = Cloud(Profile.single(portable_type.kind, url, options), hooks=_default_hooks())
+def _open(kind: str, url: str, options: dict[str, Any], **how: Any) -> Any:
+    cloud = Cloud(Profile.single(kind, url, options), hooks=_default_hooks())
     (name,) = cloud._profile.declared()  # noqa: SLF001 (our own cloud, made for this one resource)
-    return cloud._resource(portable_type, name, **how)._owning(cloud)  # noqa: SLF001 (the same)
+    return cloud._resource(kind, name, **how)._owning(cloud)  # noqa: SLF001 (the same)
 
 
 def open_bucket(url: str, **options: Any) -> Bucket:
@@ -335,7 +361,8 @@ def open_bucket(url: str, **options: Any) -> Bucket:
     Raises:
         ConfigError: the URL or an option is wrong.
     """
-    return _open(Bucket, url, options)
+    found: Bucket = _open("bucket", url, options)
+    return found
 
 
 def open_queue(url: str, *, type: Any = None, **options: Any) -> Queue[Any]:
@@ -349,7 +376,8 @@ def open_queue(url: str, *, type: Any = None, **options: Any) -> Queue[Any]:
     Raises:
         ConfigError: the URL or an option is wrong.
     """
-    return _open(Queue, url, options, type=type)
+    found: Queue[Any] = _open("queue", url, options, type=type)
+    return found
 
 
 def open_topic(url: str, *, type: Any = None, **options: Any) -> Topic[Any]:
@@ -363,7 +391,8 @@ def open_topic(url: str, *, type: Any = None, **options: Any) -> Topic[Any]:
     Raises:
         ConfigError: the URL or an option is wrong.
     """
-    return _open(Topic, url, options, type=type)
+    found: Topic[Any] = _open("topic", url, options, type=type)
+    return found
 
 
 def open_subscription(url: str, *, topic: str, type: Any = None, **options: Any) -> Subscription[Any]:
@@ -378,7 +407,8 @@ def open_subscription(url: str, *, topic: str, type: Any = None, **options: Any)
     Raises:
         ConfigError: the URL or an option is wrong.
     """
-    return _open(Subscription, url, {**options, "topic": topic}, type=type)
+    found: Subscription[Any] = _open("subscription", url, {**options, "topic": topic}, type=type)
+    return found
 
 
 def open_stream(url: str, *, type: Any = None, **options: Any) -> Stream[Any]:
@@ -392,7 +422,8 @@ def open_stream(url: str, *, type: Any = None, **options: Any) -> Stream[Any]:
     Raises:
         ConfigError: the URL or an option is wrong.
     """
-    return _open(Stream, url, options, type=type)
+    found: Stream[Any] = _open("stream", url, options, type=type)
+    return found
 
 
 def open_cache(url: str, *, type: Any = None, **options: Any) -> Cache[Any]:
@@ -406,7 +437,8 @@ def open_cache(url: str, *, type: Any = None, **options: Any) -> Cache[Any]:
     Raises:
         ConfigError: the URL or an option is wrong.
     """
-    return _open(Cache, url, options, type=type)
+    found: Cache[Any] = _open("cache", url, options, type=type)
+    return found
 
 
 def open_collection(url: str, *, type: Any = None, **options: Any) -> Collection[Any]:
@@ -420,7 +452,8 @@ def open_collection(url: str, *, type: Any = None, **options: Any) -> Collection
     Raises:
         ConfigError: the URL or an option is wrong.
     """
-    return _open(Collection, url, options, type=type)
+    found: Collection[Any] = _open("collection", url, options, type=type)
+    return found
 
 
 def open_database(url: str, **options: Any) -> Database:
@@ -433,6 +466,5 @@ def open_database(url: str, **options: Any) -> Database:
     Raises:
         ConfigError: the URL or an option is wrong.
     """
-    return _open(Database, url, options)
-
-
+    found: Database = _open("database", url, options)
+    return found

@@ -18,7 +18,7 @@ from portable.aio.resource import Resource
 from portable.batches import BatchResult
 from portable.capabilities import CollectionCapabilities
 from portable.contracts import CollectionContract
-from portable.document_values import Values, find
+from portable.document_values import Values, expiry, find
 from portable.document_writes import DocumentId, Modify, Remove, Save, Stored, Verify, missing
 from portable.documents import Check, Create, Delete, Document, Key, Put, Replace, Update, Write
 from portable.errors import (
@@ -369,11 +369,8 @@ class Collection(Resource[CollectionDriver], Generic[T]):
         raise InvalidArgument(f"a write is Create, Put, Replace, Update, Delete or Check, not {type(entry).__name__}")
 
     def _save(self, entry: Create | Put | Replace) -> Save:
-        data: Any = entry.data
-        if self._type is not None:
-            data = msgspec.to_builtins(data, builtin_types=_BUILTINS)
         values = Values()
-        normal = values.document(data)
+        normal = values.document(self._plain(entry.data))
         if self._type is not None:
             self._fit(normal)
         if values.big is not None:
@@ -432,7 +429,13 @@ class Collection(Resource[CollectionDriver], Generic[T]):
         return Modify(self._id(entry.key), change, _revision(entry.if_revision))
 
     def _plain(self, value: Any) -> Any:
-        return value if self._type is None else msgspec.to_builtins(value, builtin_types=_BUILTINS)
+        """Take a value of the type apart."""
+        if self._type is None:
+            return value
+        try:
+            return msgspec.to_builtins(value, builtin_types=_BUILTINS)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise InvalidArgument(f"the document cannot be stored: {error}") from error
 
     def _fit(self, data: dict[str, Any]) -> None:
         try:
@@ -493,7 +496,7 @@ class Collection(Resource[CollectionDriver], Generic[T]):
 
     def _document(self, stored: Stored) -> Document[T]:
         data: Any = stored.data
-        expires = None if self._ttl is None else data.get(self._ttl)
+        expires = None if self._ttl is None else expiry(data, self._ttl)
         if self._type is not None:
             try:
                 data = msgspec.convert(data, self._type)

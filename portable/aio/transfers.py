@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
+import io
+import os
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from portable.aio._concurrency import Host, gather, in_thread
+from portable.aio._concurrency import Host, chunks, gather, in_thread
 from portable.deadlines import Deadline
-from portable.errors import IntegrityError, PortableError
+from portable.errors import IntegrityError, InvalidArgument, PortableError
+from portable.local_files import read_exactly
 from portable.objects import Condition, ObjectHeaders, ObjectInfo, Part
 
 if TYPE_CHECKING:
     from portable.aio.drivers import BucketDriver
     from portable.limits import Guard
 
-__all__ = ["Target", "Upload", "fetch_ranges", "part_size", "store_ranges"]
+__all__ = [
+    "Target",
+    "Upload",
+    "bytes_like",
+    "fetch_ranges",
+    "part_size",
+    "put_any",
+    "put_ranges",
+    "put_stream",
+    "store_ranges",
+]
 
 _PARTS_OF_ONE_SIZE = 1000
 
@@ -47,6 +60,11 @@ class Target(msgspec.Struct, frozen=True):
         if self.guard is not None:
             self.guard.object_size(len(data))
         return await self.driver.put(self.key, data, self.headers, self.condition, timeout=self.deadline.left())
+
+    def is_small(self, data: bytes | memoryview) -> bool:
+        """Say whether parts would not be worth their while."""
+        capabilities = self.driver.capabilities
+        return len(data) <= capabilities.part_bytes * capabilities.part_concurrency
 
     async def begin(self) -> str:
         """Begin a multipart upload, and give its id."""
@@ -184,6 +202,7 @@ async def store_ranges(
     upload: str,
     read: Callable[[int, int], Any],
     size: int,
+    *,
     part_bytes: int,
     done: dict[int, Part],
     noted: Callable[[Part], None] | None = None,
@@ -220,6 +239,7 @@ async def fetch_ranges(
     driver: BucketDriver,
     host: Host,
     info: ObjectInfo,
+    *,
     part_bytes: int,
     done: set[int],
     write: Callable[[Part, bytes], None],
@@ -246,8 +266,7 @@ async def fetch_ranges(
         try:
             for part in ranges:
                 data = await driver.get(info.key, part.offset, part.size, info.etag, timeout=deadline.left())
-                if len(data) != part.size:
-                    raise IntegrityError(f"{info.key!r} is cut: {len(data)} bytes came at {part.offset}, not {part.size}")
+                _check_length(info.key, part, data)
                 await in_thread(host, write, part, data)
         except BaseException:
             ranges.fail()
@@ -255,3 +274,96 @@ async def fetch_ranges(
 
     width = max(1, driver.capabilities.part_concurrency)
     await gather([work] * width, concurrency=width, host=host)
+
+
+def _check_length(key: str, part: Part, data: bytes) -> None:
+    if len(data) != part.size:
+        raise IntegrityError(f"{key!r} is cut: {len(data)} bytes came at {part.offset}, not {part.size}")
+
+
+async def put_any(target: Target, data: Any) -> ObjectInfo:
+    """Write an object from bytes-like data, a binary file, or an iterable of bytes-like pieces.
+
+    Raises:
+        InvalidArgument: the data is none of these.
+    """
+    body = bytes_like(data)
+    if body is not None:
+        view = memoryview(body)
+        return await put_ranges(target, lambda offset, length: view[offset : offset + length], len(view))
+    if isinstance(data, str):
+        raise InvalidArgument("data is bytes, not str; encode it first, as in text.encode()")
+    if not any(hasattr(data, name) for name in ("read", "__iter__", "__aiter__")):
+        raise InvalidArgument(f"data is bytes-like, a binary file or an iterable of bytes, not {type(data).__name__}")
+    file = _local_file(data)
+    return await put_stream(target, data) if file is None else await _put_file(target, data, file)
+
+
+async def put_ranges(target: Target, read: Callable[[int, int], Any], size: int) -> ObjectInfo:
+    """Write an object of known size whose parts can be read side by side."""
+    if target.guard is not None:
+        target.guard.object_size(size)
+    capabilities = target.driver.capabilities
+    part_bytes = part_size(size, capabilities.part_bytes, capabilities.max_parts)
+    upload = await target.begin()
+    try:
+        parts: dict[int, Part] = {}
+        await store_ranges(target, upload, read, size, part_bytes=part_bytes, done=parts)
+        return await target.commit(upload, [parts[number] for number in sorted(parts)])
+    except BaseException:
+        await target.abort(upload)
+        raise
+
+
+async def put_stream(target: Target, data: Any) -> ObjectInfo:
+    """Write an object of unknown size from a binary file or an iterable."""
+    upload = Upload(target)
+    try:
+        async for chunk in chunks(data, target.driver.capabilities.part_bytes, target.host):
+            await upload.write(_piece(chunk))
+        return await upload.commit()
+    except BaseException:
+        await upload.abort()
+        raise
+
+
+async def _put_file(target: Target, data: Any, file: int) -> ObjectInfo:
+    """Write what is left of a plain local file."""
+    start = data.tell()
+    size = os.fstat(file).st_size - start
+    if size <= target.driver.capabilities.part_bytes:
+        return await put_stream(target, data)
+
+    def read(offset: int, length: int) -> bytes:
+        return read_exactly(file, start + offset, length, str(data.name))
+
+    info = await put_ranges(target, read, size)
+    data.seek(start + size)
+    return info
+
+
+def bytes_like(data: Any) -> bytes | memoryview | None:
+    """Give bytes-like data as bytes or a view of them, None where it is something else."""
+    if type(data) is bytes:
+        return data
+    try:
+        view = memoryview(data)
+    except TypeError:
+        return None
+    return view.cast("B") if view.c_contiguous and view.ndim and view.nbytes else bytes(view)
+
+
+def _piece(chunk: Any) -> bytes | memoryview:
+    piece = bytes_like(chunk)
+    if piece is None:
+        raise InvalidArgument(
+            f"the data gives {type(chunk).__name__}, not bytes; open files in binary mode, encode text"
+        )
+    return piece
+
+
+def _local_file(data: Any) -> int | None:
+    """Give the descriptor of a plain local file, opened for reading; None for everything else."""
+    # Exactly these: what derives from them may well give other bytes than the file has.
+    raw = data.raw if type(data) is io.BufferedReader else data
+    return raw.fileno() if type(raw) is io.FileIO and raw.readable() and raw.seekable() else None

@@ -42,7 +42,14 @@ def get(call: Call, name: str, key: str) -> None:
 @click.argument("name")
 @click.argument("key")
 @click.argument("value")
-@click.option("--as", "form", type=click.Choice(["text", "json", "bytes"]), default="text", show_default=True)
+@click.option(
+    "--as",
+    "form",
+    type=click.Choice(["text", "json", "bytes"]),
+    default="text",
+    show_default=True,
+    help="What VALUE is.",
+)
 @click.option("--ttl", type=float, help="Seconds until it is gone.  [default: it stays]")
 def set_(call: Call, name: str, key: str, value: str, form: str, ttl: float | None) -> None:
     """Set KEY to VALUE, or with - to what stdin holds."""

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 __all__ = ["conformance"]
 
 _KINDS = ("bucket", "queue", "topic", "subscription", "stream", "cache", "collection", "database")
-_COLOURS = {"passed": "green", "proven": "green", "failed": "red"}
 
 
 @command(None, "conformance", example="portable conformance --url sqlite:/tmp/trial.db --kind queue")
@@ -68,9 +67,9 @@ def _show(call: Call, outcome: Outcome, *, verbose: bool) -> None:
         )
         return
     if row is not None:
-        call.show_table(("guarantee", "state"), row.guarantees.items(), None)
+        call.show_table(("state", "guarantee"), [(state, name) for name, state in row.guarantees.items()], None)
         click.echo()
-        call.show_table(("capability", "state"), row.capabilities.items(), None)
+        call.show_table(("state", "capability"), [(state, name) for name, state in row.capabilities.items()], None)
         click.echo(f"\n{row.kind} at {row.scheme}: {row.passed} of {row.ran} cases of guarantees passed")
     else:
         click.echo("no case ran")

@@ -40,6 +40,7 @@ filter = { type = "order.paid" } # attributes that must be equal
 
 [resources.clicks]
 kind = "stream"
+needs = ["groups"]               # consumer groups, kept by the backend
 
 [resources.sessions]
 kind = "cache"

@@ -31,14 +31,16 @@ class Config:
     Attributes:
         path: the file, or None for the embedded default and for a config made of a dict.
         source: where its values were written.
-        tables: what it says, or None for the embedded default.
+        tables: what it says.
+        embedded: whether there is no config, and so the embedded default.
     """
 
-    def __init__(self, source: Source, tables: Tables | None) -> None:
+    def __init__(self, source: Source, tables: Tables, *, embedded: bool = False) -> None:
         """Take what was read; `load` and `from_dict` call this."""
         self.path = source.path
         self.source = source
         self.tables = tables
+        self.embedded = embedded
 
     @classmethod
     def load(cls, path: str | Path | None = None) -> Self:
@@ -62,7 +64,7 @@ class Config:
                 f"${variable} is set, but there is no {_FILE} in {Path.cwd()} or a folder above it; "
                 "set PORTABLE_CONFIG to its path"
             )
-        return cls(Source(None, Path.cwd()), None)
+        return cls(Source(None, Path.cwd(), label="the embedded default"), Tables({}, {}, None), embedded=True)
 
     @classmethod
     def from_dict(
@@ -84,12 +86,12 @@ class Config:
     @property
     def default_profile(self) -> str | None:
         """The profile in force where neither an argument nor `$PORTABLE_PROFILE` says which."""
-        return self.tables.default_profile if self.tables else None
+        return self.tables.default_profile
 
     @property
     def profiles(self) -> list[str]:
         """The names of the profiles, in the order of the file."""
-        return list(self.tables.profiles) if self.tables else []
+        return list(self.tables.profiles)
 
     def __repr__(self) -> str:
         """Name the file and the profiles."""
@@ -106,7 +108,7 @@ class Config:
             ConfigError: there is no such profile, or nothing says which.
         """
         asked = name or os.environ.get("PORTABLE_PROFILE") or None
-        if self.tables is None:
+        if self.embedded:
             if asked is not None:
                 raise ConfigError(f"the profile {asked!r} is asked for, but there is no {_FILE} that holds it")
             _say_embedded(self.source.folder)
@@ -139,8 +141,6 @@ class Config:
         """
         from portable.config.checking import check_profile  # noqa: PLC0415 (only the command needs it)
 
-        if self.tables is None:
-            return []
         return [problem for name in self.profiles for problem in check_profile(self, name)]
 
     @staticmethod

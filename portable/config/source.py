@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -34,7 +35,6 @@ class Source:
         self.label = label
         self.variables: dict[Keys, str] = {}
         self.text = text
-        self._lines: dict[Keys, int] | None = None
 
     def origin(self, keys: Keys) -> str:
         """Name the variable or the file and line that set a value: `portable.toml:12`."""
@@ -42,6 +42,11 @@ class Source:
             if variable := self.variables.get(keys[:length]):
                 return f"${variable}"
         line = self._line(keys)
+        if keys not in self._lines:
+            # A table that the file does not have may have come with a variable for something inside of it.
+            inner = next((name for of, name in self.variables.items() if keys and of[: len(keys)] == keys), None)
+            if inner is not None:
+                return f"${inner}"
         file = str(self.path) if self.path is not None else self.label
         return f"{file}:{line}" if line else file
 
@@ -53,9 +58,11 @@ class Source:
         """Name the place and the key path of a value."""
         return f"{self.origin(keys)}: {dotted(keys)}" if keys else self.origin(keys)
 
+    @functools.cached_property
+    def _lines(self) -> dict[Keys, int]:
+        return _lines(self.text)
+
     def _line(self, keys: Keys) -> int | None:
-        if self._lines is None:
-            self._lines = _lines(self.text)
         for length in range(len(keys), 0, -1):
             if line := self._lines.get(keys[:length]):
                 return line

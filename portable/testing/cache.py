@@ -250,10 +250,9 @@ class CacheSuite(CacheLockCases, CacheComputingCases):
         names = ["get", "add", "incr", "touch", "delete", "ttl", "many"]
         cache.set_many(dict.fromkeys(names, 5), ttl=1)
         started = monotonic()
-        while cache.get("get") is not None:
-            assert monotonic() - started < 10
+        while cache.get_many(names):
+            assert monotonic() - started < 30
             sleep(0.02)
-        sleep(0.05)
         assert cache.add("add", "new")
         assert cache.get("add") == "new"
         assert cache.ttl("add") is None
@@ -268,7 +267,7 @@ class CacheSuite(CacheLockCases, CacheComputingCases):
 
     def test_touch_changes_the_time_to_live(self) -> None:
         cache = self.open()
-        cache.set("k", 1, ttl=1)
+        cache.set("k", 1, ttl=60)
         assert cache.touch("k", 600)
         left = cache.ttl("k")
         assert left is not None

@@ -3,18 +3,34 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
+import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 
-from portable.testing import live, plugin
+from portable.testing import plugin
 from portable.testing.matrix import Collector, Row
 
-__all__ = ["Failure", "Outcome", "run"]
+__all__ = ["Failure", "Outcome", "classes", "run"]
+
+_FILE = """\
+from portable.testing.conforming import classes
+
+TestSync, TestAio = classes()
+"""
+"""What pytest collects; the URL, which may hold a secret, is in no file."""
+
+_MODULES = {"subscription": "topic"}
+"""Where a kind's suite is, if not in the module of its name."""
+
+_target: ContextVar[tuple[str, str]] = ContextVar("target")
 
 _WRONG_USAGE = {pytest.ExitCode.INTERNAL_ERROR, pytest.ExitCode.USAGE_ERROR}
 
@@ -48,6 +64,17 @@ class Outcome(msgspec.Struct, frozen=True):
     def ok(self) -> bool:
         """Whether something ran and all of it passed."""
         return self.row is not None and not self.failures
+
+
+def classes() -> tuple[Any, Any]:
+    """Give the sync and the async suite of the run under way, at its URL."""
+    kind, url = _target.get()
+    made = []
+    for face in ("portable.testing", "portable.testing.aio"):
+        module = importlib.import_module(f"{face}.{_MODULES.get(kind, kind)}")
+        suite = getattr(module, f"{kind.capitalize()}Suite")
+        made.append(type(suite.__name__, (suite,), {"url": url}))
+    return made[0], made[1]
 
 
 class _Follower:
@@ -91,13 +118,19 @@ def run(kind: str, url: str, progress: Callable[[int, int], None], *, only: str 
         only: an expression of pytest's `-k` that chooses cases; empty for all.
     """
     collector, follower = Collector(), _Follower(progress)
-    with tempfile.TemporaryDirectory() as folder, _environment({live.URL: url, live.KIND: kind}):
-        config = Path(folder, "pytest.ini")
+    with tempfile.TemporaryDirectory() as folder, _alone():
+        config, cases = Path(folder, "pytest.ini"), Path(folder, "test_conformance.py")
         # Whatever the user's own project asks of pytest is not asked here.
         config.write_text("[pytest]\n", encoding="utf-8")
-        arguments = [live.__file__, "-c", str(config), "--rootdir", folder, "--import-mode=importlib", "--capture=no"]
+        cases.write_text(_FILE, encoding="utf-8")
+        arguments = [str(cases), "-c", str(config), "--rootdir", folder, "--import-mode=importlib", "--capture=no"]
         arguments += ["-p", "no:terminal", "-p", "no:cacheprovider", "-p", "anyio.pytest_plugin", "-k", only]
-        code = pytest.main(arguments, plugins=[plugin, collector, follower])
+        token = _target.set((kind, url))
+        try:
+            code = pytest.main(arguments, plugins=[plugin, collector, follower])
+        finally:
+            _target.reset(token)
+            sys.modules.pop(cases.stem, None)
     if code in _WRONG_USAGE:
         follower.failures.append(Failure("pytest", f"pytest ended with {code}", ""))
     if code == pytest.ExitCode.INTERRUPTED and not follower.failures:
@@ -107,17 +140,13 @@ def run(kind: str, url: str, progress: Callable[[int, int], None], *, only: str 
 
 
 @contextlib.contextmanager
-def _environment(values: Mapping[str, str]) -> Iterator[None]:
-    """Set variables while the block runs; no other plugin of pytest is loaded then."""
-    wanted = {**values, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
-    before = {name: os.environ.get(name) for name in (*wanted, "PYTEST_ADDOPTS")}
-    os.environ.update(wanted)
-    os.environ.pop("PYTEST_ADDOPTS", None)
+def _alone() -> Iterator[None]:
+    """Load no other plugin of pytest while the block runs, and none of its options."""
+    variables = ("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "PYTEST_ADDOPTS")
+    before = {name: os.environ.pop(name, None) for name in variables}
+    os.environ[variables[0]] = "1"
     try:
         yield
     finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+        del os.environ[variables[0]]
+        os.environ.update({name: value for name, value in before.items() if value is not None})

@@ -176,8 +176,8 @@ def _case(item: pytest.Item) -> Case | None:
 
 
 def _in_words(name: str) -> str:
-    function, bracket, parameter = name.partition("[")
-    return function.removeprefix("test_").replace("_", " ") + (f" [{parameter}" if bracket else "")
+    """Write a case's name as a sentence; what it is tried with is not told apart."""
+    return name.partition("[")[0].removeprefix("test_").replace("_", " ")
 
 
 def _marked(item: pytest.Item, mark: str) -> list[str]:

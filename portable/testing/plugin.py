@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import pkgutil
+import sys
 from pathlib import Path
 
 import pytest
 
+from portable import testing
 from portable.testing.fixtures import (
     _portable_profile,
     _portable_running_clock,
@@ -28,10 +31,9 @@ __all__ = [
     "pytest_configure",
 ]
 
-_SUITES = ("suite", "bucket", "queue", "topic", "subscription", "stream", "cache", "collection", "database")
-
 # The asserts of the suites then say what was compared.
-pytest.register_assert_rewrite("portable.testing.aio", *(f"portable.testing.{name}" for name in _SUITES))
+_modules = (f"{testing.__name__}.{module.name}" for module in pkgutil.iter_modules(testing.__path__))
+pytest.register_assert_rewrite(*(name for name in _modules if name not in sys.modules))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

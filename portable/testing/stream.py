@@ -14,7 +14,7 @@ from portable import errors
 from portable.messages import Outgoing
 from portable.records import END, START, Position
 from portable.testing._concurrency import race
-from portable.testing.stream_groups import WAIT, StreamGroupSuite
+from portable.testing.stream_groups import StreamGroupSuite
 
 __all__ = ["StreamSuite"]
 
@@ -144,7 +144,7 @@ class StreamSuite(StreamGroupSuite):
             assert [one.data.page for one in self.take(consumer, 1)] == ["good"]
             for _ in range(2):
                 with pytest.raises(errors.IntegrityError, match=str(bad.value)):
-                    consumer.poll(timeout=WAIT)
+                    consumer.poll(timeout=self.patience)
             consumer.seek(bad)
             assert [one.data.page for one in self.take(consumer, 1)] == ["better"]
 

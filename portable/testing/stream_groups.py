@@ -14,10 +14,7 @@ from portable.records import END, START, Position, Record
 from portable.testing._concurrency import race
 from portable.testing.suite import Suite, lacks
 
-__all__ = ["WAIT", "StreamGroupSuite"]
-
-WAIT = 20.0
-"""Seconds that a poll waits for what is certain to come; slow backends need some to deal out partitions."""
+__all__ = ["StreamGroupSuite"]
 
 
 class StreamGroupSuite(Suite):
@@ -25,10 +22,12 @@ class StreamGroupSuite(Suite):
 
     Attributes:
         checkpoint_url: where the collection is that keeps positions for drivers that keep none themselves.
+        patience: seconds that a poll waits for what is certain to come; slow backends need some to deal out partitions.
     """
 
     kind: ClassVar[str] = "stream"
     checkpoint_url: ClassVar[str] = "memory:conformance"
+    patience: ClassVar[float] = 20.0
 
     def consumer(self, stream: Any, group: str = "group", **how: Any) -> Any:
         """Make a consumer, with a checkpoint where the driver needs one."""
@@ -52,7 +51,7 @@ class StreamGroupSuite(Suite):
         """Poll until there are so many records."""
         found: list[Record[Any]] = []
         while len(found) < count:
-            records = consumer.poll(timeout=WAIT, max_records=count - len(found))
+            records = consumer.poll(timeout=self.patience, max_records=count - len(found))
             assert records, f"{len(found)} of {count} records came"
             found += records
         return found
@@ -74,8 +73,8 @@ class StreamGroupSuite(Suite):
         stream = self.open()
         stream.append_many([b"x"] * 10)
         with self.consumer(stream) as consumer:
-            assert len(consumer.poll(timeout=WAIT, max_records=1)) == 1
-            assert 1 <= len(consumer.poll(timeout=WAIT, max_records=3)) <= 3
+            assert len(consumer.poll(timeout=self.patience, max_records=1)) == 1
+            assert 1 <= len(consumer.poll(timeout=self.patience, max_records=3)) <= 3
             for wrong in ({"max_records": 0}, {"max_records": None}, {"timeout": -1}, {"timeout": "soon"}):
                 with pytest.raises(errors.InvalidArgument):
                     consumer.poll(**wrong)
@@ -91,7 +90,7 @@ class StreamGroupSuite(Suite):
                 return []
 
             def wait() -> list[Record[bytes]]:
-                found: list[Record[bytes]] = consumer.poll(timeout=WAIT)
+                found: list[Record[bytes]] = consumer.poll(timeout=self.patience)
                 return found
 
             polled, _ = race([wait, later])
@@ -157,7 +156,7 @@ class StreamGroupSuite(Suite):
         stream.append_many([str(number) for number in range(10)])
         with self.consumer(stream) as consumer:
             consumer.commit()
-            assert [record.data for record in consumer.poll(timeout=WAIT, max_records=2)] == [b"0", b"1"]
+            assert [record.data for record in consumer.poll(timeout=self.patience, max_records=2)] == [b"0", b"1"]
             consumer.commit()
             consumer.commit()
         with self.consumer(stream) as consumer:

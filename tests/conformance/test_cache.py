@@ -6,8 +6,39 @@ from typing import ClassVar
 
 import pytest
 
+from portable.capabilities import CacheCapabilities
+from portable.leases import Attempt
+from portable.registry import Adapter, register
 from portable.testing.aio.cache import CacheSuite as AsyncCacheSuite
 from portable.testing.cache import CacheSuite
+from portable_embedded.memory_cache import MemoryCache
+
+
+class Plain(MemoryCache):
+    """What a backend without any capability offers, so that the negative cases run too."""
+
+    capabilities = CacheCapabilities(durability="none")
+
+
+class Unfenced(MemoryCache):
+    """Locks without tokens, and without news of their release."""
+
+    capabilities = CacheCapabilities(durability="none", lock=True)
+
+    def acquire(self, name: str, holder: str, ttl: float, *, timeout: float) -> Attempt:
+        return super().acquire(name, holder, ttl, timeout=timeout)._replace(token=None)
+
+    def lock_arrivals(self, name: str) -> None:  # type: ignore[override]  # the protocol allows None
+        return None
+
+    lock_arrivals.stays_sync = True  # type: ignore[attr-defined]  # as the decorator would
+
+
+register(
+    Adapter(
+        schemes={"plain": {"cache": f"{__name__}:Plain"}, "unfenced": {"cache": f"{__name__}:Unfenced"}}, extra="tests"
+    )
+)
 
 
 class _SqliteFile:
@@ -34,3 +65,15 @@ class TestSqliteCache(_SqliteFile, CacheSuite):
 
 class TestSqliteCacheAsync(_SqliteFile, AsyncCacheSuite):
     pass
+
+
+class TestPlainCache(CacheSuite):
+    url = "plain:conformance"
+
+
+class TestUnfencedCache(CacheSuite):
+    url = "unfenced:conformance"
+
+
+class TestUnfencedCacheAsync(AsyncCacheSuite):
+    url = "unfenced:conformance"

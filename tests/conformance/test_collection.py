@@ -1,4 +1,4 @@
-"""The embedded collections, by their suite, in both faces."""
+"""The embedded collections, by their suite, in both faces; and one that declares nothing beyond the guarantees."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ from typing import ClassVar
 
 import pytest
 
+from portable.capabilities import CollectionCapabilities
+from portable.registry import Adapter, register
 from portable.testing.aio.collection import CollectionSuite as AsyncCollectionSuite
 from portable.testing.collection import CollectionSuite
+from portable_embedded.memory_collection import MemoryCollection
 
 
 class _SqliteFile:
@@ -36,3 +39,16 @@ class TestSqliteCollection(_SqliteFile, CollectionSuite):
 
 class TestSqliteCollectionAsync(_SqliteFile, AsyncCollectionSuite):
     pass
+
+
+class NarrowCollection(MemoryCollection):
+    """Declares no feature, so that the negative cases run."""
+
+    capabilities = CollectionCapabilities(durability="none", max_batch=7)
+
+
+register(Adapter(schemes={"narrow": {"collection": f"{__name__}:NarrowCollection"}}, extra="testing"))
+
+
+class TestNarrowCollection(CollectionSuite):
+    url = "narrow:conformance"

@@ -34,6 +34,7 @@ indexes = ["name"]
 
 [resources.clicks]
 kind = "stream"
+needs = ["groups"]
 
 [resources.main]
 kind = "database"

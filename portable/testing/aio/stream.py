@@ -13,7 +13,7 @@ from portable import errors
 from portable.messages import Outgoing
 from portable.records import END, START, Position
 from portable.testing.aio._concurrency import race
-from portable.testing.aio.stream_groups import WAIT, StreamGroupSuite
+from portable.testing.aio.stream_groups import StreamGroupSuite
 
 __all__ = ["StreamSuite"]
 
@@ -143,7 +143,7 @@ class StreamSuite(StreamGroupSuite):
             assert [one.data.page for one in await self.take(consumer, 1)] == ["good"]
             for _ in range(2):
                 with pytest.raises(errors.IntegrityError, match=str(bad.value)):
-                    await consumer.poll(timeout=WAIT)
+                    await consumer.poll(timeout=self.patience)
             await consumer.seek(bad)
             assert [one.data.page for one in await self.take(consumer, 1)] == ["better"]
 

@@ -41,7 +41,7 @@ class AcmeRequired(Options, frozen=True, kw_only=True):
 
 
 class AcmeDriver:
-    Options: type[Options] = AcmeOptions
+    Options: Any = AcmeOptions
     capabilities: Capabilities = BucketCapabilities(sign=True)
 
     def __init__(self, binding: Binding[Any]) -> None:

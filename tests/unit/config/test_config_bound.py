@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,26 +13,26 @@ from portable.registry import provider
 from portable.urls import Url
 
 
-def single(kind, url, **options):
+def single(kind: str, url: Any, **options: Any) -> Any:
     profile = Profile.single(kind, url, options)
     (name,) = profile.declared()
     return profile.bound(name, kind)
 
 
-def refused(kind, url, **options):
+def refused(kind: str, url: Any, **options: Any) -> str:
     with pytest.raises(ConfigError) as caught:
         single(kind, url, **options)
     return str(caught.value)
 
 
-def bound(binding, kind="queue", **profile):
-    tree = {"resources": {"jobs": {"kind": kind}}, "profiles": {"here": profile}}
+def bound(binding: Any, kind: str = "queue", **profile: Any) -> Any:
+    tree: dict[str, Any] = {"resources": {"jobs": {"kind": kind}}, "profiles": {"here": profile}}
     if binding is not None:
         profile["bind"] = {"jobs": binding}
     return Config.from_dict(tree).profile("here").bound("jobs", kind)
 
 
-def acme_options(found):
+def acme_options(found: Any) -> Any:
     return read_options(found, provider(found.url.scheme, found.kind).load().Options)
 
 
@@ -157,7 +158,7 @@ def test_physical_names(binding, physical, monkeypatch):
 
 
 def test_the_default_covers_what_is_not_bound():
-    def path(kind, default):
+    def path(kind: str, default: str) -> tuple[str, str, str]:
         found = bound(None, kind, default=default)
         return found.url.scheme, os.path.relpath(found.url.path), found.physical
 
@@ -290,16 +291,16 @@ def test_needs_are_checked_against_the_driver():
     found = profile.bound("jobs", "queue")
     profile.check_needs(found, QueueCapabilities(delay=True, peek=True, dedup=True))
     with pytest.raises(
-        ConfigError, match="profile 'here' binds 'jobs' to acme:, which lacks what it needs: peek, dedup$"
+        ConfigError, match=r"profile 'here' binds 'jobs' to acme:, which lacks what it needs: peek, dedup$"
     ):
         profile.check_needs(found, QueueCapabilities(delay=True))
     alone = Profile.single("queue", "memory:", {"ordered": True})
-    with pytest.raises(ConfigError, match="open_queue: needs: .* lacks what it needs: ordered"):
+    with pytest.raises(ConfigError, match=r"open_queue: needs: .* lacks what it needs: ordered"):
         alone.check_needs(alone.bound("queue", "queue"), QueueCapabilities())
 
 
 def test_names_that_a_service_refuses_fail_before_the_network():
-    with pytest.raises(ConfigError, match="profiles.here.bind.jobs: .*SQS") as caught:
+    with pytest.raises(ConfigError, match=r"profiles.here.bind.jobs: .*SQS") as caught:
         bound({"url": "sqs://x", "name": "no spaces"})
     assert isinstance(caught.value.__cause__, LimitExceeded)
     with pytest.raises(ConfigError, match="SQS"):

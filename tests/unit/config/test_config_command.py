@@ -2,6 +2,7 @@
 
 import json
 import re
+from typing import Any
 
 import msgspec
 import pytest
@@ -32,7 +33,7 @@ guard = { limits = ["aws"] }
 [profiles.here]
 extends = "shared"
 [profiles.here.bind]
-jobs = { url = "acme://u:hunter2@h/jobs", name = "acme-jobs", region = "${env:REGION}", credentials = { p = "hunter2" } }
+jobs = { url = "acme://u:hunter2@h/jobs", name = "acme-jobs", region = "${env:REGION}", password = { p = "hunter2" } }
 events = "${env:EVENTS_URL}"
 [profiles.broken.bind]
 jobs = { url = "acme://h/jobs", regoin = "x" }
@@ -65,7 +66,7 @@ def test_explain_shows_each_value_and_where_it_came_from(explained, here):
     assert explained["profiles.here.bind.jobs"] == ("acme://u:***@h/jobs", f"{file}:22")
     assert explained["profiles.here.bind.jobs.name"] == ("acme-jobs", f"{file}:22")
     assert explained["profiles.here.bind.jobs.region"] == ("${env:REGION}", f"{file}:22")
-    assert explained["profiles.here.bind.jobs.credentials"] == ({"p": "***"}, f"{file}:22")
+    assert explained["profiles.here.bind.jobs.password"] == ({"p": "***"}, f"{file}:22")
     assert explained["profiles.here.bind.mailer"] == ("${env:EVENTS_URL}", f"{file}:23 (its topic's)")
     assert explained["profiles.here.bind.main"] == (
         "acme://app:***@db/main?token=***",
@@ -97,10 +98,10 @@ def test_explain_shows_what_the_default_makes_of_it_and_what_is_not_bound(write)
 
 
 def test_explain_of_the_embedded_default():
-    assert [(one.path, one.value) for one in Config.load().explain()][0][0] == "profiles.embedded.default"
+    assert Config.load().explain()[0].path == "profiles.embedded.default"
 
 
-def checked(resources, bind, **profile):
+def checked(resources: Any, bind: Any, **profile: Any) -> list[Problem]:
     tree = {"resources": resources, "profiles": {"here": {"bind": bind, **profile}}}
     return Config.from_dict(tree).check_all()
 

@@ -1,6 +1,7 @@
 """Overrides by the environment."""
 
 import os
+from typing import Any
 
 import pytest
 
@@ -8,7 +9,7 @@ from portable.config import Config, read_options
 from portable.errors import ConfigError
 from portable.registry import provider
 
-TREE = {
+TREE: dict[str, Any] = {
     "default_profile": "aws-prod",
     "resources": {
         "photos": {"kind": "bucket"},
@@ -23,11 +24,11 @@ TREE = {
 }
 
 
-def config(**environ):
+def config(**environ: str) -> Any:
     return Config.from_dict(TREE, environ=environ)
 
 
-def refused(**environ):
+def refused(**environ: str) -> str:
     with pytest.raises(ConfigError) as caught:
         config(**environ)
     return str(caught.value)
@@ -125,7 +126,7 @@ def test_a_value_that_is_not_utf8_is_refused():
 
 
 def test_profiles_that_one_variable_could_mean_are_refused():
-    tree = {"profiles": {"a-b": {}, "a_b": {}}}
+    tree: dict[str, Any] = {"profiles": {"a-b": {}, "a_b": {}}}
     with pytest.raises(ConfigError, match="A_B may be any of a-b, a_b; rename all but one"):
         Config.from_dict(tree, environ={"PORTABLE_PROFILES__A_B__DEFAULT": "memory:"})
 

@@ -2,6 +2,7 @@
 
 import logging
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -52,7 +53,7 @@ jobs = { url = "acme://acme-jobs", region = "eu" }
 """
 
 
-def refused(text, write):
+def refused(text: str, write: Any) -> str:
     path = write(text)
     with pytest.raises(ConfigError) as caught:
         Config.load(path)
@@ -107,9 +108,9 @@ def test_contracts_are_read():
         }
     }
     config = Config.from_dict(tree)
-    clicks = config.tables.resources["clicks"].contract
+    clicks: Any = config.tables.resources["clicks"].contract
     assert (clicks.retention, clicks.partitions, clicks.timeout) == (7200, 2, 60)
-    assert config.tables.resources["users"].contract.timeout == 5
+    assert config.tables.resources["users"].contract.timeout == Duration(5)
 
 
 def test_ordered_implies_the_need(write):
@@ -233,7 +234,7 @@ def test_no_profile_chosen_is_an_error():
 
 def test_without_a_config_everything_is_embedded(here, caplog):
     with caplog.at_level(logging.INFO, "portable"):
-        profile = Profile.load()
+        profile: Any = Profile.load()
         Profile.load()
     assert [record.message for record in caplog.records] == [
         f"no portable.toml was found: everything is kept under {here}/.portable; `portable init` writes a config"
@@ -268,7 +269,7 @@ def test_a_lost_config_is_an_error_where_the_environment_speaks_of_one(variable,
 
 
 def test_a_profile_of_no_config_is_an_error():
-    with pytest.raises(ConfigError, match="the profile 'aws' is asked for, but there is no portable.toml"):
+    with pytest.raises(ConfigError, match=r"the profile 'aws' is asked for, but there is no portable.toml"):
         Profile.load(profile="aws")
 
 

@@ -1,0 +1,111 @@
+"""Local files that become objects, and objects that become local files: in parallel parts, and to be resumed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from portable.aio._concurrency import Host, in_thread
+from portable.aio.transfers import Target, fetch_ranges, part_size, store_ranges
+from portable.deadlines import Deadline
+from portable.errors import NotFound, PortableError
+from portable.local_files import LocalSource, LocalTarget, UploadJournal
+from portable.objects import ObjectInfo, Part
+
+if TYPE_CHECKING:
+    from portable.aio.drivers import BucketDriver
+
+__all__ = ["download", "upload"]
+
+
+async def upload(
+    target: Target, source: LocalSource, bucket: str, progress: Callable[[int, int], object] | None
+) -> ObjectInfo:
+    """Write a local file as an object, going on where an earlier upload of the same content stopped.
+
+    Args:
+        target: where it goes.
+        source: the file.
+        bucket: what tells this bucket from others.
+        progress: told the bytes done and the bytes in all.
+    """
+    capabilities = target.driver.capabilities
+    if source.size <= capabilities.part_bytes:
+        info = await target.put(await in_thread(target.host, source.read, 0, source.size))
+        if progress is not None:
+            progress(source.size, source.size)
+        return info
+    part_bytes = part_size(source.size, capabilities.part_bytes, capabilities.max_parts)
+    journal = await in_thread(target.host, UploadJournal, source, bucket, target.key, part_bytes, progress)
+    try:
+        parts = await _resumed(target, journal)
+        await store_ranges(
+            target,
+            journal.upload,
+            source.read,
+            source.size,
+            part_bytes=part_bytes,
+            done=parts,
+            noted=journal.noted,
+        )
+        source.check_unchanged()
+        info = await target.commit(journal.upload, [parts[number] for number in sorted(parts)])
+    except BaseException as error:
+        if not journal.close(keep=_may_go_on(error)) and journal.upload:
+            await target.abort(journal.upload)
+        raise
+    journal.close(keep=False)
+    return info
+
+
+async def download(
+    driver: BucketDriver,
+    host: Host,
+    info: ObjectInfo,
+    path: str | os.PathLike[str],
+    *,
+    bucket: str,
+    progress: Callable[[int, int], object] | None,
+    deadline: Deadline,
+) -> None:
+    """Read one version of an object into a local file, going on where an earlier download of it stopped.
+
+    Args:
+        driver: of the bucket.
+        host: the threads that serve it.
+        info: the object.
+        path: the file to write.
+        bucket: what tells this bucket from others.
+        progress: told the bytes done and the bytes in all.
+        deadline: the time that is left.
+    """
+    part_bytes = driver.capabilities.part_bytes
+    local = await in_thread(host, LocalTarget, path, bucket, info, part_bytes, progress)
+    try:
+        await fetch_ranges(
+            driver, host, info, part_bytes=part_bytes, done=local.done, write=local.write, deadline=deadline
+        )
+        await in_thread(host, local.finish)
+    except BaseException as error:
+        local.give_up(keep=_may_go_on(error))
+        raise
+
+
+def _may_go_on(error: BaseException) -> bool:
+    """Say whether the same transfer may succeed later: not where the backend has said no."""
+    return not isinstance(error, PortableError) or error.retryable
+
+
+async def _resumed(target: Target, journal: UploadJournal) -> dict[int, Part]:
+    if journal.upload:
+        try:
+            left = target.deadline.left()
+            kept = await target.driver.kept_parts(target.key, journal.upload, journal.parts, timeout=left)
+        except NotFound:
+            journal.parts = []
+        else:
+            journal.go_on(kept)
+            return {part.number: part for part in kept}
+    journal.start(await target.begin())
+    return {}

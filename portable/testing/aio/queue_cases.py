@@ -1,0 +1,57 @@
+"""What the parts of the queue suite share: patience, and what may trip something on the way."""
+
+from __future__ import annotations
+
+from time import monotonic
+from typing import Any
+
+from portable.testing.aio.suite import Suite
+
+__all__ = ["HOSTILE", "PATIENCE", "QueueCases"]
+
+PATIENCE = 20.0
+"""Seconds to wait for what must come; what comes sooner is not waited for any longer."""
+
+HOSTILE = [
+    "../up",
+    "a//b",
+    "back\\slash",
+    "'quotes\"",
+    " spaces ",
+    "tab\tand\nnewline",
+    "control\x01\x7f",
+    "nul\x00inside",
+    "emoji 🚲",
+    "Grüße, 世界",
+    "".join(chr(code) for code in range(33, 127) if not chr(code).isalnum()),
+    "v" * 1000,
+]
+"""Values of attributes that something on the way may trip over."""
+
+
+class QueueCases(Suite):
+    """A queue's cases: `open` gives queues."""
+
+    kind = "queue"
+
+    async def received(self, queue: Any, count: int = 1, *, ack: bool = True) -> list[Any]:
+        """Receive so many messages, however many receives that takes."""
+        found: list[Any] = []
+        deadline = monotonic() + PATIENCE
+        while len(found) < count and monotonic() < deadline:
+            messages = await queue.receive(min(10, count - len(found)), wait=2)
+            if ack:
+                await queue.ack_many(messages)
+            found += messages
+        assert len(found) == count, f"{len(found)} of {count} messages came within {PATIENCE} s"
+        return found
+
+    async def dead_letter_of(self, queue: Any) -> Any:
+        """Wait for a dead letter, while nothing may be received from the queue itself."""
+        deadline = monotonic() + PATIENCE
+        while monotonic() < deadline:
+            assert await queue.receive(wait=0) == []
+            letters = await queue.dead_letters.receive(wait=1)
+            if letters:
+                return letters[0]
+        raise AssertionError(f"no dead letter came within {PATIENCE} s")

@@ -1,0 +1,248 @@
+"""What every queue must do with a message that was received: hold it, give it back, and bury it in the end."""
+
+from __future__ import annotations
+
+import contextlib
+from time import monotonic
+
+import pytest
+
+from portable import errors
+from portable.testing.aio.queue_cases import PATIENCE, QueueCases
+from portable.testing.aio.suite import lacks, needs
+
+__all__ = ["QueueLeaseCases"]
+
+
+class QueueLeaseCases(QueueCases):
+    """Leases, acknowledgements and dead letters."""
+
+    async def test_ack_removes(self) -> None:
+        """An acknowledged message does not come back when its lease would have ended."""
+        queue = self.open(visibility_timeout=2)
+        await queue.send(b"body")
+        (message,) = await self.received(queue, ack=False)
+        await message.ack()
+        assert await queue.receive(wait=3) == []
+
+    async def test_ack_twice(self) -> None:
+        """Acknowledging twice is no error, and nothing else can be done then."""
+        queue = self.open()
+        await queue.send(b"body")
+        (message,) = await self.received(queue, ack=False)
+        await message.ack()
+        await message.ack()
+        await queue.ack_many([message])
+        for call in (message.nack, message.reject):
+            with pytest.raises(errors.LeaseLost):
+                await call()
+        with pytest.raises(errors.LeaseLost):
+            await message.extend(10)
+
+    async def test_ack_many(self) -> None:
+        """Many are acknowledged at once, and one that cannot be is named."""
+        queue = self.open(visibility_timeout=2)
+        await queue.send_many([str(number) for number in range(25)])
+        messages = await self.received(queue, 25, ack=False)
+        await queue.ack_many(messages)
+        await queue.ack_many([])
+        assert await queue.receive(wait=3) == []
+        await queue.send_many([b"kept", b"given back"])
+        kept, given_back = await self.received(queue, 2, ack=False)
+        await given_back.nack()
+        with pytest.raises(errors.BatchError) as caught:
+            await queue.ack_many([given_back, kept])
+        assert sorted(caught.value.result.failed) == [0]
+        assert isinstance(caught.value.result.failed[0], errors.LeaseLost)
+        assert [message.id for message in await self.received(queue)] == [given_back.id]
+
+    async def test_lease_ends(self) -> None:
+        """A message that nobody settles comes back when its lease has run out, and not before."""
+        queue = self.open(visibility_timeout=1)
+        started = monotonic()
+        sent = await queue.send(b"body")
+        (first,) = await self.received(queue, ack=False)
+        (second,) = await self.received(queue, ack=False)
+        assert monotonic() - started >= 0.9
+        assert first.id == second.id == sent
+        assert second.body == b"body"
+        assert second.delivery_count > first.delivery_count
+        if queue.capabilities.exact_count:
+            assert (first.delivery_count, second.delivery_count) == (1, 2)
+
+    async def test_late_ack(self) -> None:
+        """A lease that went to somebody else is lost, where the backend tells."""
+        queue = self.open(visibility_timeout=1)
+        await queue.send(b"body")
+        (first,) = await self.received(queue, ack=False)
+        (second,) = await self.received(queue, ack=False)
+        lost = False
+        try:
+            await first.extend(1)
+        except errors.LeaseLost:
+            lost = True
+        with contextlib.suppress(errors.LeaseLost):
+            await first.ack()
+            assert not lost, "an extend knew that the lease was lost, and an ack did not"
+        with contextlib.suppress(errors.LeaseLost):
+            await second.ack()
+
+    @needs("lease_per_receive")
+    async def test_lease_per_receive(self) -> None:
+        """A receive may ask for a lease of its own length."""
+        queue = self.open(visibility_timeout=600)
+        sent = await queue.send(b"body")
+        started = monotonic()
+        (first,) = await queue.receive(wait=PATIENCE, visibility_timeout=1)
+        (second,) = await self.received(queue)
+        assert monotonic() - started >= 0.9
+        assert first.id == second.id == sent
+        with pytest.raises(errors.InvalidArgument):
+            await queue.receive(visibility_timeout=-1)
+
+    @lacks("lease_per_receive")
+    async def test_no_lease_per_receive(self) -> None:
+        """It is refused where all leases have one length."""
+        with pytest.raises(errors.Unsupported):
+            await self.open().receive(wait=0, visibility_timeout=1)
+
+    async def test_extend_counts_from_now(self) -> None:
+        """An extended lease ends so many seconds after the call."""
+        queue = self.open(visibility_timeout=600)
+        sent = await queue.send(b"body")
+        (first,) = await self.received(queue, ack=False)
+        started = monotonic()
+        await first.extend(1)
+        (second,) = await self.received(queue)
+        assert monotonic() - started >= 0.9
+        assert second.id == sent
+
+    async def test_extend_holds(self) -> None:
+        """An extended lease holds when the first would have ended."""
+        queue = self.open(visibility_timeout=4)
+        await queue.send(b"body")
+        (message,) = await self.received(queue, ack=False)
+        await message.extend(600)
+        assert await queue.receive(wait=5) == []
+        await message.ack()
+        with pytest.raises(errors.LeaseLost):
+            await message.extend(10)
+
+    async def test_nack(self) -> None:
+        """A message that was given back is delivered again at once."""
+        queue = self.open(visibility_timeout=600)
+        sent = await queue.send(b"body", attributes={"a": "b"})
+        (first,) = await self.received(queue, ack=False)
+        await first.nack()
+        await first.nack()
+        (second,) = await self.received(queue, ack=False)
+        assert (second.id, second.body, second.attributes) == (sent, b"body", {"a": "b"})
+        if queue.capabilities.exact_count:
+            assert second.delivery_count == 2
+        with pytest.raises(errors.LeaseLost):
+            await first.ack()
+        await second.ack()
+
+    @needs("nack_delay")
+    async def test_nack_delay(self) -> None:
+        """A message given back with a delay comes after it."""
+        queue = self.open(visibility_timeout=600)
+        await queue.send(b"body")
+        (first,) = await self.received(queue, ack=False)
+        started = monotonic()
+        await first.nack(delay=1.5)
+        (second,) = await self.received(queue)
+        assert monotonic() - started >= 1.4
+        assert second.id == first.id
+
+    @lacks("nack_delay")
+    async def test_no_nack_delay(self) -> None:
+        """A delay is refused where it cannot be kept, and the message is still held."""
+        queue = self.open()
+        await queue.send(b"body")
+        (message,) = await self.received(queue, ack=False)
+        with pytest.raises(errors.Unsupported):
+            await message.nack(delay=1)
+        await message.ack()
+
+    async def test_message_as_a_context(self) -> None:
+        """Leaving the block acknowledges; raising gives back; settling inside is left alone."""
+        queue = self.open(visibility_timeout=600)
+        await queue.send(b"body")
+        (first,) = await self.received(queue, ack=False)
+        with pytest.raises(ZeroDivisionError):
+            async with first:
+                raise ZeroDivisionError
+        (second,) = await self.received(queue, ack=False)
+        async with second:
+            await second.nack()
+        (third,) = await self.received(queue, ack=False)
+        async with third as held:
+            assert held is third
+        assert first.id == second.id == third.id
+        assert await queue.receive(wait=0.2) == []
+
+    async def test_dead_letter_after_nacks(self) -> None:
+        """After its last delivery a message is a dead letter, with all that it had, the reason and its id."""
+        queue = self.open(max_deliveries=2)
+        sent = await queue.send(b"\x00body", attributes={"type": "order.paid", "from": "tests"})
+        for _ in range(2):
+            (message,) = await self.received(queue, ack=False)
+            assert message.id == sent
+            await message.nack()
+        letter = await self.dead_letter_of(queue)
+        assert letter.body == b"\x00body"
+        assert letter.attributes == {"type": "order.paid", "from": "tests"}
+        assert letter.original_id == sent
+        assert letter.dead_reason
+        await letter.ack()
+        assert await queue.dead_letters.receive(wait=0.2) == []
+
+    async def test_dead_letter_after_leases(self) -> None:
+        """A message whose last lease runs out is a dead letter, too."""
+        queue = self.open(max_deliveries=1, visibility_timeout=1)
+        sent = await queue.send(b"body")
+        (message,) = await self.received(queue, ack=False)
+        assert message.id == sent
+        letter = await self.dead_letter_of(queue)
+        assert letter.body == b"body"
+        assert letter.original_id == sent
+        assert letter.dead_reason
+
+    async def test_reject(self) -> None:
+        """A rejected message is a dead letter at once, with the reason given."""
+        queue = self.open(max_deliveries=5)
+        sent = await queue.send(b"body", attributes={"a": "b"})
+        (message,) = await self.received(queue, ack=False)
+        await message.reject("no such customer, Grüße")
+        await message.reject("again")
+        with pytest.raises(errors.LeaseLost):
+            await message.ack()
+        letter = await self.dead_letter_of(queue)
+        assert (letter.body, letter.attributes) == (b"body", {"a": "b"})
+        assert letter.original_id == sent
+        assert letter.dead_reason == "no such customer, Grüße"
+        with pytest.raises(errors.InvalidArgument):
+            await letter.reject()
+        await letter.nack()
+        assert (await queue.stats()).dead in {1, None}
+
+    async def test_redrive(self) -> None:
+        """Dead letters are sent again as they first were, as many as asked for."""
+        queue = self.open(max_deliveries=1)
+        bodies = {b"1", b"2", b"3"}
+        for body in bodies:
+            await queue.send(body, attributes={"of": body.decode()})
+        for message in await self.received(queue, 3, ack=False):
+            await message.reject("later")
+        assert await queue.redrive(1) == 1
+        assert await queue.redrive() == 2
+        assert await queue.redrive() == 0
+        messages = await self.received(queue, 3, ack=False)
+        assert {message.body for message in messages} == bodies
+        for message in messages:
+            assert message.attributes == {"of": message.body.decode()}
+            assert message.dead_reason is None
+            assert message.delivery_count <= 1
+            await message.reject("again")
+        assert await queue.redrive() == 3
