@@ -17,6 +17,7 @@ from portable.threads import in_own_thread
 
 if TYPE_CHECKING:
     from portable.arrivals import Arrivals
+    from portable.batches import Page
     from portable.hooks import Running
     from portable.looped import LoopThread
     from portable.resource import Resource
@@ -31,6 +32,7 @@ __all__ = [
     "chunks",
     "gather",
     "in_thread",
+    "items_of",
     "iteration",
     "kept",
     "limit",
@@ -247,6 +249,13 @@ class BinaryFile(io.BufferedIOBase):
 def in_thread(host: Host, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:  # noqa: ARG001 (the async twin's signature)
     """Run a call that blocks shortly, such as the reading of a local file."""
     return call(*args, **kwargs)
+
+
+def items_of(pages: Iterator[Page[T]]) -> Iterator[T]:
+    """Give the items of one page after the other; the pages are closed with it."""
+    with contextlib.closing(pages) as source:  # type: ignore[type-var]  # a generator by every driver
+        for page in source:
+            yield from page.items
 
 
 def chunks(source: Any, size: int, host: Host) -> Iterator[Any]:  # noqa: ARG001 (the async twin's signature)

@@ -53,6 +53,10 @@ class Shared:
             thing: T = self._things[key]
             return thing
 
+    def forget(self) -> None:
+        """Drop the lock that a thread of a parent process may hold, after a fork."""
+        self._lock = threading.RLock()
+
     def close(self) -> None:
         """Close, newest first, every thing that has a `close`, and forget them all."""
         with self._lock:

@@ -4,14 +4,13 @@
 from __future__ import annotations
 
 import builtins
-import contextlib
 import functools
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, overload
 
 from portable import object_keys
-from portable._concurrency import gather, in_thread, iteration, limit, long_operation, operation
+from portable._concurrency import gather, in_thread, items_of, iteration, limit, long_operation, operation
 from portable.batches import BatchResult, Page
 from portable.capabilities import BucketCapabilities
 from portable.deadlines import Deadline
@@ -113,7 +112,12 @@ class Bucket(Resource[BucketDriver]):
             LimitExceeded: larger than the backend, or a cloud named in `guard.limits`, takes.
         """
         headers = object_keys.headers(
-            content_type, metadata, cache_control, content_disposition, content_encoding, content_language
+            content_type,
+            metadata=metadata,
+            cache_control=cache_control,
+            content_disposition=content_disposition,
+            content_encoding=content_encoding,
+            content_language=content_language,
         )
         target = self._target(key, headers, object_keys.condition(if_absent, if_match), timeout)
         body = bytes_like(data)
@@ -160,7 +164,7 @@ class Bucket(Resource[BucketDriver]):
         if_match: str | None = None,
         timeout: float | None = None,
     ) -> ObjectWriter: ...
-    @long_operation
+    @long_operation  # type: ignore[misc]  # the decorator makes `self` positional, which the overloads need not say
     def open(
         self,
         key: str,
@@ -199,7 +203,12 @@ class Bucket(Resource[BucketDriver]):
             InvalidArgument: another mode, or options of a writer with `"rb"`.
         """
         headers = object_keys.headers(
-            content_type, metadata, cache_control, content_disposition, content_encoding, content_language
+            content_type,
+            metadata=metadata,
+            cache_control=cache_control,
+            content_disposition=content_disposition,
+            content_encoding=content_encoding,
+            content_language=content_language,
         )
         condition = object_keys.condition(if_absent, if_match)
         if mode == "wb":
@@ -314,10 +323,7 @@ class Bucket(Resource[BucketDriver]):
         self._check_listing(prefix, delimiter, start_after)
         seconds = self._seconds(timeout)
         pages = self._driver.list_pages(prefix, delimiter, start_after, None, 1000, timeout=seconds)
-        with contextlib.closing(pages) as source:  # type: ignore[type-var]  # a generator by every driver
-            for page in source:
-                for item in page.items:
-                    yield item
+        return items_of(pages)
 
     @operation
     def list_page(
@@ -522,8 +528,8 @@ class Bucket(Resource[BucketDriver]):
                     if attempt == _DOWNLOAD_ATTEMPTS:
                         raise
                 else:
-                    break
-            return info
+                    return info
+            raise AssertionError("the last attempt returns or raises")
 
     @operation
     def sign(
@@ -550,7 +556,7 @@ class Bucket(Resource[BucketDriver]):
         """
         self._require("sign", "sign()")
         object_keys.check_key(key)
-        object_keys.headers(content_type, None, None, None, None, None)
+        object_keys.headers(content_type)
         if method not in _METHODS:
             raise InvalidArgument(f"the method {method!r} cannot be signed; it is one of {', '.join(sorted(_METHODS))}")
         if expires <= 0:

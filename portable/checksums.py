@@ -48,7 +48,7 @@ def _product(a: int, b: int) -> int:
 
 @functools.lru_cache(maxsize=64)
 def _shift(length: int) -> int:
-    """Give x to the power of 8 × `length`, modulo the polynomial."""
+    """Give x to the power of eight times `length`, modulo the polynomial."""
     result, square = _ONE, 0x00800000
     while length:
         if length & 1:

@@ -322,6 +322,7 @@ class Cloud:
 
     def _after_fork_in_child(self) -> list[Any]:
         self._host.forget()
+        self._shared.forget()
         return [resource._forked() for resource in self._resources.values()]  # noqa: SLF001 (our own half)
 
 

@@ -4,30 +4,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from datetime import datetime
-from decimal import Decimal
 from time import monotonic
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar, cast
 
-import msgspec
-
-from portable import document_updates
 from portable._concurrency import operation
 from portable.batches import BatchResult
 from portable.capabilities import CollectionCapabilities
 from portable.contracts import CollectionContract
-from portable.document_values import Values, expiry, find
+from portable.document_composing import DocumentComposer
 from portable.document_writes import DocumentId, Modify, Remove, Save, Stored, Verify, missing
-from portable.documents import Check, Create, Delete, Document, Key, Put, Replace, Update, Write
+from portable.documents import Check, Create, Document, Key, Put, Replace, Update, Write
 from portable.drivers import CollectionDriver
-from portable.errors import (
-    BatchError,
-    DeadlineExceeded,
-    IntegrityError,
-    InvalidArgument,
-    LimitExceeded,
-    PortableError,
-)
+from portable.errors import BatchError, DeadlineExceeded, InvalidArgument, PortableError
 from portable.query import Query
 from portable.query_plan import Planner, Question
 from portable.resource import Resource
@@ -36,10 +24,7 @@ __all__ = ["Collection"]
 
 T = TypeVar("T")
 
-LONGEST_KEY = 1024
 NARROW_TRANSACTION = 100
-_BUILTINS = (bytes, bytearray, datetime, Decimal)
-_SAFE_INT = 2**53
 
 
 class Collection(Resource[CollectionDriver], Generic[T]):
@@ -63,21 +48,13 @@ class Collection(Resource[CollectionDriver], Generic[T]):
         """
         super().__init__(binding, make, **how)
         contract: CollectionContract = binding.contract
-        self._type = type
-        self._key = contract.key
-        self._partition = contract.partition
-        self._ttl = contract.ttl
         self._planner = Planner(contract, self.name)
-        self._fixed = {contract.key: "key"}
-        if contract.partition is not None:
-            self._fixed[contract.partition] = "partition"
-        if contract.ttl is not None:
-            self._fixed[contract.ttl] = "ttl"
         self._guard: Any = None
         if self._limits:
             from portable.limits import guard  # noqa: PLC0415 (only a guarded resource pays for the table)
 
             self._guard = guard(self._limits, "collection")
+        self._composer = DocumentComposer(contract, type, self.capabilities, self._guard, self._require)
 
     @property
     def capabilities(self) -> CollectionCapabilities:
@@ -150,11 +127,12 @@ class Collection(Resource[CollectionDriver], Generic[T]):
             NotFound: there is none.
             IntegrityError: what is stored does not fit the type.
         """
-        id_ = self._id(key)
+        id_ = self._composer.document_id(key)
         stored = self._driver.get(id_, timeout=self._timeout if timeout is None else timeout)
         if stored is None:
             raise missing(id_)
-        return self._document(stored)
+        document: Document[T] = self._composer.document(stored)
+        return document
 
     @operation
     def get_many(self, keys: Iterable[Key], *, timeout: float | None = None) -> dict[Key, Document[T]]:
@@ -168,13 +146,13 @@ class Collection(Resource[CollectionDriver], Generic[T]):
             The documents that are there, by key, in the order of `keys`.
         """
         until = self._until(timeout)
-        ids = list(dict.fromkeys(self._id(key) for key in _several(keys, "keys")))
+        ids = list(dict.fromkeys(self._composer.document_id(key) for key in _several(keys, "keys")))
         found: dict[Key, Document[T]] = {}
         step = max(self.capabilities.max_batch, 100)
         for start in range(0, len(ids), step):
             for stored in self._driver.get_many(ids[start : start + step], timeout=self._left(until)):
                 if stored is not None:
-                    document = self._document(stored)
+                    document = self._composer.document(stored)
                     found[document.key] = document
         return found
 
@@ -190,7 +168,7 @@ class Collection(Resource[CollectionDriver], Generic[T]):
         Raises:
             PreconditionFailed: `if_revision` is given, and what is there is missing or at another revision.
         """
-        write = Remove(self._id(key), _revision(if_revision))
+        write = Remove(self._composer.document_id(key), _revision(if_revision))
         self._driver.write(write, timeout=self._timeout if timeout is None else timeout)
 
     @operation
@@ -225,12 +203,13 @@ class Collection(Resource[CollectionDriver], Generic[T]):
             InvalidArgument: a path meets a value of another type, two paths meet, the key, partition or ttl field is
                 named, or the document would no longer fit the type. Nothing was changed.
         """
-        write = Update(key, set or {}, _paths(unset), increment or {}, append or {}, if_revision)
+        # Whatever can be iterated; it is checked with the rest.
+        paths: Any = unset if isinstance(unset, (str, bytes)) or not isinstance(unset, Iterable) else tuple(unset)
+        write = Update(key, set or {}, paths, increment or {}, append or {}, if_revision)
         limit = self._timeout if timeout is None else timeout
-        stored = self._driver.write(self._modification(write), timeout=limit)
-        if stored is None:
-            raise missing(self._id(key))
-        return self._document(stored)
+        stored = self._driver.write(self._composer.modification(write), timeout=limit)
+        document: Document[T] = self._composer.document(cast("Stored", stored))
+        return document
 
     def query(self, *, allow_scan: bool = False) -> Query[T]:
         """Ask for all documents, to be narrowed by `where`, `order_by` and `limit`; nothing is sent yet.
@@ -292,7 +271,7 @@ class Collection(Resource[CollectionDriver], Generic[T]):
             try:
                 if isinstance(entry, Check):
                     raise InvalidArgument("Check belongs into transact; here use if_revision")
-                write = self._driver_write(entry)
+                write = self._composer.write(entry)
                 if not isinstance(write, Verify):
                     ready.append((i, write))
             except PortableError as error:
@@ -302,7 +281,7 @@ class Collection(Resource[CollectionDriver], Generic[T]):
             chunk = ready[start : start + step]
             answers = self._driver.write_many([write for _, write in chunk], timeout=self._left(until))
             for (i, _), answer in zip(chunk, answers, strict=True):
-                results[i] = self._document(answer) if isinstance(answer, Stored) else answer
+                results[i] = self._composer.document(answer) if isinstance(answer, Stored) else answer
         result: BatchResult[Document[T] | None] = BatchResult(results)
         if result.failed and not return_errors:
             raise _failed(result)
@@ -331,7 +310,7 @@ class Collection(Resource[CollectionDriver], Generic[T]):
         seen: dict[DocumentId, int] = {}
         for i, entry in enumerate(_several(writes, "writes"), 1):
             try:
-                write = self._driver_write(entry)
+                write = self._composer.write(entry)
             except PortableError as error:
                 error.message = f"write {i}: {error.message}"
                 raise
@@ -349,137 +328,11 @@ class Collection(Resource[CollectionDriver], Generic[T]):
         if ready:
             self._driver.transact(ready, timeout=self._left(until))
 
-    # ------------------------------------------------------------------ from the caller to the driver
-
     def _store(self, entry: Create | Put | Replace, timeout: float | None) -> Document[T]:
-        write = self._save(entry)
+        write = self._composer.save(entry)
         stored = self._driver.write(write, timeout=self._timeout if timeout is None else timeout)
-        if stored is None:
-            raise missing(write.id)
-        return self._document(stored)
-
-    def _driver_write(self, entry: Any) -> Save | Modify | Remove | Verify:
-        if isinstance(entry, (Create, Put, Replace)):
-            return self._save(entry)
-        if isinstance(entry, Update):
-            return self._modification(entry)
-        if isinstance(entry, Delete):
-            return Remove(self._id(entry.key), _revision(entry.if_revision))
-        if isinstance(entry, Check):
-            return Verify(self._id(entry.key), _revision(entry.revision))
-        raise InvalidArgument(f"a write is Create, Put, Replace, Update, Delete or Check, not {type(entry).__name__}")
-
-    def _save(self, entry: Create | Put | Replace) -> Save:
-        values = Values()
-        normal = values.document(self._plain(entry.data))
-        if self._type is not None:
-            self._fit(normal)
-        if values.big is not None:
-            self._require("big_int", f"the integer {values.big}, which is beyond ±2⁵³,")
-        exists, revision = None, None
-        if isinstance(entry, Create):
-            exists = False
-        else:
-            revision = _revision(entry.if_revision)
-            exists = True if isinstance(entry, Replace) else None
-        return self._whole(normal, special=values.special, exists=exists, revision=revision)
-
-    def _whole(
-        self, data: dict[str, Any], *, special: bool, exists: bool | None = None, revision: str | None = None
-    ) -> Save:
-        """Make the write of a whole document, once the services that it must fit had their look."""
-        id_ = self._id_of(data)
-        expires = None
-        if self._ttl is not None:
-            expires = data.get(self._ttl)
-            if expires is not None and not isinstance(expires, datetime):
-                raise InvalidArgument(
-                    f"the ttl field {self._ttl!r} is an aware datetime or None, not {type(expires).__name__}"
-                )
-        save = Save(id_, data, special, expires, exists, revision)
-        largest = self.capabilities.max_document_bytes
-        if self._guard is not None or largest is not None:
-            encoded = save.json().encode()
-            if largest is not None and len(encoded) > largest:
-                raise LimitExceeded(f"the document has {len(encoded)} bytes as JSON; {self._provider}: takes {largest}")
-            if self._guard is not None:
-                self._guard.document(self._public(id_), encoded, data)
-        return save
-
-    def _modification(self, entry: Update) -> Modify:
-        changes = document_updates.read(
-            set={path: self._plain(value) for path, value in entry.set.items()},
-            unset=entry.unset,
-            increment=entry.increment,
-            append={path: self._plain(value) for path, value in entry.append.items()},
-            fixed=self._fixed,
-        )
-        if changes.values.big is not None:
-            self._require("big_int", f"the integer {changes.values.big}, which is beyond ±2⁵³,")
-
-        def change(data: dict[str, Any]) -> Save:
-            changes.apply(data)
-            for path in changes.increment:
-                total = find(data, path)
-                if type(total) is int and abs(total) > _SAFE_INT:
-                    self._require("big_int", f"{'.'.join(path)} = {total}, which is beyond ±2⁵³,")
-            if self._type is not None:
-                self._fit(data)
-            return self._whole(data, special=True)
-
-        return Modify(self._id(entry.key), change, _revision(entry.if_revision))
-
-    def _plain(self, value: Any) -> Any:
-        """Take a value of the type apart."""
-        if self._type is None:
-            return value
-        try:
-            return msgspec.to_builtins(value, builtin_types=_BUILTINS)
-        except (TypeError, ValueError, RecursionError) as error:
-            raise InvalidArgument(f"the document cannot be stored: {error}") from error
-
-    def _fit(self, data: dict[str, Any]) -> None:
-        try:
-            msgspec.convert(data, self._type)
-        except msgspec.ValidationError as error:
-            raise InvalidArgument(f"the document does not fit {_type_name(self._type)}: {error}") from error
-
-    def _id(self, key: Any) -> DocumentId:
-        if self._partition is None:
-            # The usual key takes the short way: each is a few hundred nanoseconds.
-            if type(key) is not str or not key.isascii() or not 0 < len(key) <= LONGEST_KEY or self._guard is not None:
-                self._check_key(key, "key")
-            id_ = ("", key)
-        else:
-            if not isinstance(key, tuple) or len(key) != 2:
-                raise InvalidArgument(f"a key of this collection is the pair (partition, key), not {key!r}")
-            self._check_key(key[0], "partition")
-            self._check_key(key[1], "key")
-            id_ = key
-        if self._guard is not None:
-            self._guard.key(self._public(id_))
-        return id_
-
-    def _check_key(self, key: object, what: str) -> None:
-        if not isinstance(key, str):
-            raise InvalidArgument(f"a {what} is a str, not {type(key).__name__}")
-        try:
-            size = len(key.encode())
-        except UnicodeEncodeError as error:
-            raise InvalidArgument(f"the {what} holds a lone surrogate and is no valid Unicode") from error
-        if size == 0:
-            raise InvalidArgument(f"a {what} has at least one character")
-        longest = min(LONGEST_KEY, self.capabilities.max_key_bytes or LONGEST_KEY)
-        if size > longest:
-            raise LimitExceeded(f"the {what} has {size} bytes in UTF-8, and {longest} is the most")
-
-    def _id_of(self, data: dict[str, Any]) -> DocumentId:
-        fields = (self._key,) if self._partition is None else (self._partition, self._key)
-        for name in fields:
-            if name not in data:
-                raise InvalidArgument(f"the document has no field {name!r}, which is its {self._fixed[name]}")
-        key = data[self._key]
-        return self._id(key if self._partition is None else (data[self._partition], key))
+        document: Document[T] = self._composer.document(cast("Stored", stored))
+        return document
 
     def _until(self, timeout: float | None) -> float:
         return monotonic() + (self._timeout if timeout is None else timeout)
@@ -490,39 +343,11 @@ class Collection(Resource[CollectionDriver], Generic[T]):
             raise DeadlineExceeded("the timeout ran out before all was done", maybe_applied=True)
         return left
 
-    # ------------------------------------------------------------------ from the driver to the caller
-
-    def _public(self, id_: DocumentId) -> Key:
-        return id_[1] if self._partition is None else id_
-
-    def _document(self, stored: Stored) -> Document[T]:
-        data: Any = stored.data
-        expires = None if self._ttl is None else expiry(data, self._ttl)
-        if self._type is not None:
-            try:
-                data = msgspec.convert(data, self._type)
-            except msgspec.ValidationError as error:
-                raise IntegrityError(
-                    f"the stored document {self._public(stored.id)!r} does not fit {_type_name(self._type)}: {error}"
-                ) from error
-        key = stored.id[1] if self._partition is None else stored.id
-        return Document(key, data, stored.revision, expires)
-
-
-def _type_name(type_: Any) -> str:
-    return getattr(type_, "__name__", str(type_))
-
 
 def _several(entries: Any, what: str) -> Iterable[Any]:
     if isinstance(entries, (str, bytes, Mapping)) or not isinstance(entries, Iterable):
         raise InvalidArgument(f"{what} are a list, not {type(entries).__name__}")
     return entries
-
-
-def _paths(unset: Any) -> tuple[str, ...]:
-    if isinstance(unset, str) or not isinstance(unset, Iterable):
-        raise InvalidArgument(f"unset takes a list of paths: unset=[{unset!r}]")
-    return tuple(unset)
 
 
 def _revision(revision: object) -> str | None:

@@ -6,13 +6,14 @@ The parts of one update name fields of their own: no path twice, none inside ano
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from itertools import pairwise
 from typing import Any
 
 import msgspec
 
 from portable.document_values import Values, split_path
+from portable.documents import Update
 from portable.errors import InvalidArgument
 
 __all__ = ["Changes", "read"]
@@ -58,41 +59,30 @@ class Changes(msgspec.Struct, frozen=True):
             found.append(_copy(value))
 
 
-def read(
-    *,
-    set: Mapping[str, Any],
-    unset: Any,
-    increment: Mapping[str, int | float],
-    append: Mapping[str, Any],
-    fixed: Mapping[str, str],
-) -> Changes:
+def read(entry: Update, *, plain: Callable[[Any], Any], fixed: Mapping[str, str]) -> Changes:
     """Check an update.
 
     Args:
-        set: values by dotted path.
-        unset: dotted paths.
-        increment: numbers by dotted path.
-        append: values by dotted path.
+        entry: what the caller wants.
+        plain: takes a value of the collection's type apart.
         fixed: the fields that cannot be changed, and what each is.
 
     Raises:
         InvalidArgument: a path or value is wrong, two paths meet, a fixed field is named, or there is nothing to do.
     """
-    if isinstance(unset, str):
-        raise InvalidArgument(f"unset takes a list of paths: unset=[{unset!r}]")
-    for name, part in (("set", set), ("increment", increment), ("append", append)):
-        if not isinstance(part, Mapping):
-            raise InvalidArgument(f"{name} takes a dict by path, not {type(part).__name__}")
+    unset: Any = entry.unset
+    if isinstance(unset, (str, bytes)) or not isinstance(unset, Iterable):
+        raise InvalidArgument(f"unset takes a list of paths, such as ['address.city'], not {unset!r}")
+    for name in ("set", "increment", "append"):
+        if not isinstance(getattr(entry, name), Mapping):
+            raise InvalidArgument(f"{name} takes a dict by path, not {type(getattr(entry, name)).__name__}")
     values = Values()
     changes = Changes(
-        set={split_path(path): values.value(value, f"set {path}") for path, value in set.items()},
+        set={split_path(path): values.value(plain(value), f"set {path}") for path, value in entry.set.items()},
         unset=tuple(split_path(path) for path in unset),
-        increment={split_path(path): _number(values, by, path) for path, by in increment.items()},
-        append={split_path(path): values.value(value, f"append {path}") for path, value in append.items()},
+        increment={split_path(path): _number(values, by, path) for path, by in entry.increment.items()},
+        append={split_path(path): values.value(plain(value), f"append {path}") for path, value in entry.append.items()},
         values=values,
-    )
-    values.special = values.special or any(
-        name.startswith("$") for path in (*changes.set, *changes.increment, *changes.append) for name in path
     )
     _check_paths([*changes.set, *changes.unset, *changes.increment, *changes.append], fixed)
     return changes

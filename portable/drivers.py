@@ -404,8 +404,11 @@ class StreamMember(Protocol):
     def wait_fetch(self, max_records: int, *, timeout: float) -> list[Record[bytes]]:
         """As `fetch`, but wait up to `timeout` seconds for the first record; called where there are no `arrivals`."""
 
-    def took(self) -> None:
-        """Learn that the consumer has the records of the last fetch; marked `@bridges.stays_sync`."""
+    def took(self, records: Sequence[Record[bytes]]) -> None:
+        """Learn that the consumer has what a fetch gave; marked `@bridges.stays_sync`."""
+
+    def seek(self, position: Position) -> bool:
+        """Fetch what follows a position next; False where the partition is another's. Marked `@bridges.stays_sync`."""
 
     def holds(self, partition: str) -> bool:
         """Whether a partition is this member's for sure, without I/O; marked `@bridges.stays_sync`."""
@@ -421,9 +424,6 @@ class StreamMember(Protocol):
 
     def commit(self, positions: Mapping[str, Position], *, timeout: float) -> set[str]:
         """Keep positions, by partition; gives the partitions that are not its own any more, which stay as they were."""
-
-    def seek(self, position: Position, *, timeout: float) -> None:
-        """Fetch what follows a position next; `PreconditionFailed` where another member holds the partition."""
 
     def lag(self, *, timeout: float) -> int | None:
         """Count the records of all partitions after what the group committed; None where the backend cannot say."""

@@ -63,8 +63,7 @@ class Filling(Generic[T]):
                 return self._fill()
             if value is not _MISSING:
                 return value
-            if not turn.wait(attempt.seconds, self._deadline):
-                raise DeadlineExceeded("the value is still being computed elsewhere, and the timeout ran out")
+            turn.wait(attempt.seconds, self._deadline)
             value, fresh = self._look()
             if fresh:
                 return value
@@ -112,5 +111,5 @@ class Filling(Generic[T]):
             return self._each
         left = self._deadline - monotonic()
         if left <= 0:
-            raise DeadlineExceeded("the timeout ran out before the value was there")
+            raise DeadlineExceeded("the timeout ran out before the value was there; somebody else may be computing it")
         return left

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from portable.errors import InvalidArgument
 from portable.objects import Condition, ObjectHeaders
@@ -46,12 +46,13 @@ def check_prefix(text: str, what: str) -> None:
 
 
 def headers(
-    content_type: str | None,
-    metadata: Mapping[str, str] | None,
-    cache_control: str | None,
-    content_disposition: str | None,
-    content_encoding: str | None,
-    content_language: str | None,
+    content_type: str | None = None,
+    *,
+    metadata: Mapping[str, str] | None = None,
+    cache_control: str | None = None,
+    content_disposition: str | None = None,
+    content_encoding: str | None = None,
+    content_language: str | None = None,
 ) -> ObjectHeaders:
     """Gather what is stored beside an object's bytes; names of metadata become lower case.
 
@@ -61,7 +62,7 @@ def headers(
     given = (content_type, cache_control, content_disposition, content_encoding, content_language)
     if metadata is None and given == (None, None, None, None, None):
         return _NO_HEADERS
-    for name, value in zip(("content_type", *ObjectHeaders.__struct_fields__[1:5]), given, strict=True):
+    for name, value in zip(ObjectHeaders.__struct_fields__, given, strict=False):
         if value is not None:
             _check_header(name, value)
     return ObjectHeaders(*given, metadata=_metadata(metadata) if metadata else {})
@@ -95,7 +96,8 @@ def _check_header(name: str, value: str) -> None:
 
 def _metadata(metadata: Mapping[str, str]) -> dict[str, str]:
     result: dict[str, str] = {}
-    for name, value in metadata.items():
+    pairs: Iterable[tuple[object, object]] = metadata.items()
+    for name, value in pairs:
         if not isinstance(name, str) or not isinstance(value, str):
             raise InvalidArgument(f"metadata maps str to str; {name!r} is mapped to {type(value).__name__}")
         if not name:

@@ -332,7 +332,7 @@ class Planner:
         return Plan(fields, values, () if ranges == ALL else ranges, None, question.descending)
 
     def _advice(self, equal: dict[Path, Interval], ranged: list[Path], order: Path | None, question: Question) -> str:
-        last = [path for path in dict.fromkeys([*ranged, *([order] if order else [])]) if path not in equal]
+        last = [*ranged, *([order] if order is not None and order not in ranged else [])]
         scan = "pass allow_scan=True to where() if reading the whole collection is what you want"
         if any(c.operator == "contains" for c in question.conditions):
             return f"no index serves contains; {scan}"

@@ -9,14 +9,14 @@ from datetime import datetime
 from time import monotonic
 from typing import Any, ClassVar, Generic, TypeVar
 
-from portable._concurrency import Host, long_operation, operation
+from portable._concurrency import Host, long_operation, obtaining, operation
 from portable.appending import append_in_batches
 from portable.batches import BatchResult
 from portable.bindings import Binding
 from portable.capabilities import StreamCapabilities
 from portable.composing import BodyCodec
 from portable.drivers import StreamDriver
-from portable.errors import ConfigError, IntegrityError, InvalidArgument, PortableError
+from portable.errors import IntegrityError, InvalidArgument, PortableError
 from portable.hooks import Hook
 from portable.record_composing import RecordComposer, check_count
 from portable.records import END, START, Edge, Position, Record
@@ -30,6 +30,9 @@ R = TypeVar("R")
 
 LIMIT = 1000
 """How many records `read` gives at most where it is not told."""
+
+SESSION_TIMEOUT = 10.0
+"""Seconds after its last sign of life when a member's partitions go to others, for groups kept in a collection."""
 
 
 class Stream(Resource[StreamDriver], Generic[T]):
@@ -179,6 +182,7 @@ class Stream(Resource[StreamDriver], Generic[T]):
         records = self._driver.read(partition, after, limit, timeout=self._limit(timeout))
         return records if self._codec.plain else self._decoded(records)  # type: ignore[return-value]  # T is bytes where the codec is plain
 
+    @obtaining
     @operation
     def consumer(
         self,
@@ -231,8 +235,6 @@ class Stream(Resource[StreamDriver], Generic[T]):
         from portable.partition_member import PartitionMember  # noqa: PLC0415 (the same)
 
         if isinstance(checkpoint, str):
-            if self._cloud is None:
-                raise ConfigError(f"checkpoint={checkpoint!r} needs a cloud; pass the collection itself")
             checkpoint = self._cloud.collection(checkpoint)
         member = PartitionMember(
             self._driver,
@@ -291,10 +293,6 @@ class Stream(Resource[StreamDriver], Generic[T]):
     @operation
     def _lag(self, work: Callable[[], R], *, timeout: float | None = None) -> R:  # noqa: ARG002 (the same)
         return work()
-
-
-SESSION_TIMEOUT = 10.0
-"""Seconds after its last sign of life when a member's partitions go to others, for groups kept in a collection."""
 
 
 def _check_place(partition: object, after: object) -> None:

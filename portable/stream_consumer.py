@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Generic, Self, TypeVar
 
 from portable._concurrency import Lock, kept, wait_for_arrival
 from portable.composing import seconds
-from portable.errors import Closed, InvalidArgument, LeaseLost, PortableError
+from portable.errors import Closed, InvalidArgument, LeaseLost, PortableError, PreconditionFailed
 from portable.record_composing import check_count
 from portable.records import Position, Record
 
@@ -127,7 +127,8 @@ class StreamConsumer(Generic[T]):
 
         Raises:
             PreconditionFailed: the partition is with another member.
-            InvalidArgument: it is no position.
+            InvalidArgument: it is no position, or none of this stream.
+            NotFound: there is no such partition.
             Closed: the consumer is closed.
         """
         if not isinstance(position, Position):
@@ -204,10 +205,12 @@ class StreamConsumer(Generic[T]):
             self._keep()
         if wait is None:
             limit = self._stream._limit(None)  # noqa: SLF001 (a consumer is a part of its stream)
-            self._fetched.extend(self._member.fetch(max_records, timeout=limit))
+            records = self._member.fetch(max_records, timeout=limit)
         else:
-            self._fetched.extend(self._member.wait_fetch(max_records, timeout=wait))
-        self._member.took()
+            records = self._member.wait_fetch(max_records, timeout=wait)
+        # Not before they are here: a cancelled fetch goes on in its thread, for nobody.
+        self._member.took(records)
+        self._fetched.extend(records)
         for name in self._member.lost():
             self._given.pop(name, None)
             self._lost.add(name)
@@ -253,9 +256,16 @@ class StreamConsumer(Generic[T]):
         with self._fetching:
             if not self._kept:
                 self._keep()
-            self._member.seek(position, timeout=limit)
-            self._fetched = deque(one for one in self._fetched if one.partition != position.partition)
-            self._given[position.partition] = position
+            name = position.partition
+            # A position that is none, or of another stream, is refused here rather than by every poll after it.
+            self._stream._driver.read(name, position, 1, timeout=limit)  # noqa: SLF001 (a consumer is a part of its stream)
+            if not self._member.holds(name):
+                # A fetch takes this member's share of the partitions; what it gives is not taken.
+                self._member.fetch(1, timeout=limit)
+            if not self._member.seek(position):
+                raise PreconditionFailed(f"the partition {name!r} is not with this consumer; seek where it is read")
+            self._fetched = deque(one for one in self._fetched if one.partition != name)
+            self._given[name] = position
 
     def _keep(self) -> None:
         self._kept = True

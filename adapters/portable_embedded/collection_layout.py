@@ -9,6 +9,7 @@ the writer looks at the layout again.
 from __future__ import annotations
 
 import functools
+import re
 import sqlite3
 from typing import Any
 
@@ -31,7 +32,7 @@ SCHEMA = Schema(
         """
         CREATE TABLE portable_collections (
             name TEXT PRIMARY KEY, key TEXT NOT NULL, partition TEXT, ttl TEXT,
-            layout INTEGER NOT NULL, filled INTEGER NOT NULL, indexes TEXT NOT NULL
+            layout INTEGER NOT NULL, filled INTEGER NOT NULL, timed INTEGER NOT NULL, indexes TEXT NOT NULL
         ) WITHOUT ROWID
         """,
     ),
@@ -39,8 +40,8 @@ SCHEMA = Schema(
 
 
 def quoted(name: str) -> str:
-    """Quote a name for SQL."""
-    return '"' + name.replace('"', '""') + '"'
+    """Quote a name for SQL; a capital letter becomes `^` and the small one, which SQLite takes for the same letter."""
+    return '"' + re.sub("[A-Z^]", lambda found: "^" + found[0].lower(), name).replace('"', '""') + '"'
 
 
 class Layout(msgspec.Struct, frozen=True, dict=True):
@@ -52,7 +53,8 @@ class Layout(msgspec.Struct, frozen=True, dict=True):
         partition: the partition field, or None.
         ttl: the field that expires documents, or None.
         number: the number of the layout, from 1.
-        filled: whether every document is in every index that it belongs to.
+        filled: how many of the indexes, from the first, have every document.
+        timed: whether every document has its `expires`.
         indexes: the fields of each index; those of the first are in the column `index_1`, and so on.
     """
 
@@ -61,7 +63,8 @@ class Layout(msgspec.Struct, frozen=True, dict=True):
     partition: str | None
     ttl: str | None
     number: int = 1
-    filled: bool = True
+    filled: int = 0
+    timed: bool = True
     indexes: tuple[Fields, ...] = ()
 
     @functools.cached_property
@@ -131,17 +134,30 @@ class Layout(msgspec.Struct, frozen=True, dict=True):
         if not new and self.ttl == contract.ttl:
             return self
         return msgspec.structs.replace(
-            self, ttl=contract.ttl, number=self.number + 1, filled=False, indexes=(*self.indexes, *new)
+            self,
+            ttl=contract.ttl,
+            number=self.number + 1,
+            timed=self.timed and self.ttl == contract.ttl,
+            indexes=(*self.indexes, *new),
         )
+
+    def serves(self, contract: CollectionContract) -> bool:
+        """Whether the indexes that a contract declares are there and have every document."""
+        return set(index_fields(contract)) <= set(self.indexes[: self.filled])
+
+    @property
+    def complete(self) -> bool:
+        """Whether there is nothing left to fill in."""
+        return self.timed and self.filled == len(self.indexes)
 
     def changes(self, old: Layout | None) -> list[Change]:
         """Say what has to be done to an old layout to get this one."""
         found = []
         if old is None:
             found.append(Change("create", "collection", self.name))
-        elif old.ttl != self.ttl:
+        elif old.ttl != self.ttl or not old.timed:
             found.append(Change("change", "ttl", self.name, f"from {old.ttl or 'none'} to {self.ttl or 'none'}"))
-        known = () if old is None or not old.filled else old.indexes
+        known = () if old is None else old.indexes[: old.filled]
         return found + [
             Change("create", "index", self.name, ", ".join(".".join(path) for path in fields))
             for fields in self.indexes
@@ -156,22 +172,23 @@ class Layout(msgspec.Struct, frozen=True, dict=True):
                 f"revision INTEGER NOT NULL, expires INTEGER, layout_{self.number} INTEGER, data TEXT NOT NULL, "
                 "UNIQUE (partition, key))"
             )
-            expiring = quoted(f"collection_{self.name}_expires")
+            # Tables and indexes share one set of names; these begin differently, whatever collections are called.
+            expiring = quoted(f"expires_of_collection_{self.name}")
             connection.execute(f"CREATE INDEX {expiring} ON {self.table} (expires) WHERE expires IS NOT NULL")
         elif old.number != self.number:
             connection.execute(f"ALTER TABLE {self.table} RENAME COLUMN layout_{old.number} TO layout_{self.number}")
         for fields, column in self.columns.items():
             if old is None or fields not in old.columns:
                 connection.execute(f"ALTER TABLE {self.table} ADD COLUMN {column} BLOB")
-                index = quoted(f"collection_{self.name}_{column}")
+                index = quoted(f"{column}_of_collection_{self.name}")
                 connection.execute(
                     f"CREATE INDEX {index} ON {self.table} ({column}, partition, key) WHERE {column} IS NOT NULL"
                 )
         connection.execute(
-            "INSERT INTO portable_collections (name, key, partition, ttl, layout, filled, indexes) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (name) DO UPDATE SET ttl = excluded.ttl, "
-            "layout = excluded.layout, filled = excluded.filled, indexes = excluded.indexes",
-            (self.name, self.key, self.partition, self.ttl, self.number, self.filled, _dump(self.indexes)),
+            "INSERT INTO portable_collections (name, key, partition, ttl, layout, filled, timed, indexes) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (name) DO UPDATE SET ttl = excluded.ttl, "
+            "layout = excluded.layout, filled = excluded.filled, timed = excluded.timed, indexes = excluded.indexes",
+            (self.name, self.key, self.partition, self.ttl, self.number, self.filled, self.timed, _dump(self.indexes)),
         )
 
 
@@ -187,9 +204,9 @@ def _load(text: str) -> tuple[Fields, ...]:
 def read(connection: sqlite3.Connection, name: str) -> Layout | None:
     """The layout of a collection; None where there is no such collection."""
     row: Any = connection.execute(
-        "SELECT key, partition, ttl, layout, filled, indexes FROM portable_collections WHERE name = ?", (name,)
+        "SELECT key, partition, ttl, layout, filled, timed, indexes FROM portable_collections WHERE name = ?", (name,)
     ).fetchone()
     if row is None:
         return None
-    key, partition, ttl, number, filled, indexes = row
-    return Layout(name, key, partition, ttl, number, bool(filled), _load(indexes))
+    key, partition, ttl, number, filled, timed, indexes = row
+    return Layout(name, key, partition, ttl, number, filled, bool(timed), _load(indexes))

@@ -11,6 +11,7 @@ import itertools
 import os
 import secrets
 from datetime import UTC, datetime
+from pathlib import Path
 
 import msgspec
 
@@ -74,7 +75,7 @@ _decode_beside = msgspec.json.Decoder(Beside).decode
 class Attributes:
     """Reads and writes the attributes of the objects of one bucket."""
 
-    def __init__(self, folder: str, *, durable: bool) -> None:
+    def __init__(self, folder: Path, *, durable: bool) -> None:
         """Touch nothing yet.
 
         Args:
@@ -122,12 +123,12 @@ class Attributes:
     def forget(self, stat: os.stat_result) -> None:
         """Remove what stands under `.portable/attributes` for a data file that is gone."""
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-            os.unlink(f"{self._folder}/{identity_of(stat)}")
+            self._folder.joinpath(identity_of(stat)).unlink()
 
     @property
     def in_use(self) -> bool:
         """Whether anything was ever kept under `.portable/attributes`."""
-        return os.path.isdir(self._folder)
+        return os.access(self._folder, os.F_OK)
 
     def left_over(self, before: float, count: int) -> list[tuple[str, str]]:
         """Give what stands under `.portable/attributes` since before that time: its name, and the key it was for.
@@ -145,24 +146,21 @@ class Attributes:
     def drop(self, name: str) -> None:
         """Remove one of what `left_over` gave."""
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(f"{self._folder}/{name}")
+            self._folder.joinpath(name).unlink()
 
     def _key_in(self, path: str) -> str:
-        with open(path, "rb") as file:
-            try:
-                return _decode_beside(file.read()).key
-            except (ValueError, msgspec.MsgspecError):
-                return ""
+        try:
+            return _decode_beside(Path(path).read_bytes()).key
+        except (ValueError, msgspec.MsgspecError):
+            return ""
 
     def _read_beside(self, stat: os.stat_result) -> Stored:
-        with open(f"{self._folder}/{identity_of(stat)}", "rb") as file:
-            return _decode_beside(file.read()).stored
+        return _decode_beside(self._folder.joinpath(identity_of(stat)).read_bytes()).stored
 
     def _write_beside(self, beside: Beside, stat: os.stat_result) -> None:
-        os.makedirs(self._folder, exist_ok=True)
-        path = f"{self._folder}/{identity_of(stat)}"
+        self._folder.mkdir(exist_ok=True)
         # Its identity is that of a file that nobody else can have yet, so nobody else writes here.
-        with open(path, "wb") as file:
+        with self._folder.joinpath(identity_of(stat)).open("wb") as file:
             file.write(_encode(beside))
             if self._durable:
                 file.flush()
@@ -171,7 +169,7 @@ class Attributes:
             sync_folder(self._folder)
 
 
-def sync_folder(path: str) -> None:
+def sync_folder(path: Path) -> None:
     """Make the names in a folder survive a power cut."""
     folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:

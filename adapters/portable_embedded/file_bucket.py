@@ -80,12 +80,13 @@ class FileBucket:
     """A bucket of plain files; safe with threads and with other processes on this machine."""
 
     Options = FileBucketOptions
+    one_per_url = True
 
     def __init__(self, binding: Binding[FileBucketOptions]) -> None:
         """Name the folder, without any I/O."""
         if not binding.url.path:
             raise ConfigError("file: names no folder; write file:PATH, relative to the config file, or file:/PATH")
-        self._path = os.path.abspath(binding.url.path)
+        self._path = Path(binding.url.path).absolute()
         self._create = binding.create
         self._durable = binding.options.durability == "power"
         self.capabilities = BucketCapabilities(
@@ -95,13 +96,13 @@ class FileBucket:
             max_parts=None,
         )
         self._tree = Tree(self._path, durable=self._durable)
-        self._attributes = Attributes(os.path.join(self._tree.internal, "attributes"), durable=self._durable)
+        self._attributes = Attributes(self._tree.internal / "attributes", durable=self._durable)
         self._writing = Writing(self._tree, self._attributes, create=self._create, durable=self._durable)
 
     @property
     def native(self) -> Path:
         """The folder."""
-        return Path(self._path)
+        return self._path
 
     def open(self) -> None:
         """Open the folder, and remove what killed processes left in it long ago."""
@@ -121,7 +122,7 @@ class FileBucket:
     def check(self, *, write: bool, timeout: float) -> None:  # noqa: ARG002 (the file system does not wait)
         """Look whether the folder is there and can be read, and with `write` written."""
         try:
-            if not os.path.isdir(self._path):
+            if not self._path.is_dir():
                 raise ResourceNotFound(f"there is no folder {self._path}; make it with `portable resources create`")
             with os.scandir(self._path):
                 pass
@@ -136,12 +137,12 @@ class FileBucket:
 
     def plan(self) -> list[Change]:
         """Say whether the folder is missing."""
-        return [] if os.path.isdir(self._path) else [Change("create", "folder", self._path)]
+        return [] if self._path.is_dir() else [Change("create", "folder", str(self._path))]
 
     def create(self) -> None:
         """Make the folder."""
         try:
-            os.makedirs(self._path, exist_ok=True)
+            self._path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise translated(error, f"the folder {self._path}") from error
 
@@ -155,7 +156,7 @@ class FileBucket:
         try:
             try:
                 crc = _write(file, data, 0)
-                return self._publish(key, name, file, crc, headers, condition, until)
+                return self._publish(key, name, file, crc=crc, headers=headers, condition=condition, until=until)
             finally:
                 os.close(file)
         except BaseException:
@@ -168,7 +169,7 @@ class FileBucket:
         while True:
             file, stat = self._open(key, etag)
             try:
-                return self._content(key, file, stat, offset, length, etag)
+                return self._content(key, file, stat, offset=offset, length=length, etag=etag)
             except VanishedError:
                 continue
             finally:
@@ -216,7 +217,8 @@ class FileBucket:
         """Yield pages."""
         after = beginning(start_after, cursor)
         try:
-            yield from paged(Listing(self._tree, self._attributes, prefix, delimiter, after, timeout), limit)
+            listing = Listing(self._tree, self._attributes, prefix, delimiter=delimiter, after=after, timeout=timeout)
+            yield from paged(listing, limit)
         except PortableError:
             raise
         except OSError as error:
@@ -237,7 +239,7 @@ class FileBucket:
             finally:
                 os.close(file)
 
-    def sign(self, key: str, method: str, expires: float, content_type: str | None, *, timeout: float) -> SignedRequest:
+    def sign(self, key: str, method: str, expires: float, content_type: str | None, *, timeout: float) -> SignedRequest:  # noqa: ARG002 (the portable type never gets here)
         """Refuse: a folder serves no requests."""
         raise Unsupported("file: cannot sign requests")
 
@@ -305,7 +307,7 @@ class FileBucket:
                 raise InvalidArgument(f"the upload of {key!r} has fewer than its {size} bytes; upload it again")
             os.ftruncate(file, size)
             crc = combine((int(part.token, 16), part.size) for part in parts)
-            return self._publish(key, UPLOAD + upload, file, crc, headers, condition, until)
+            return self._publish(key, UPLOAD + upload, file, crc=crc, headers=headers, condition=condition, until=until)
         finally:
             os.close(file)
 
@@ -331,7 +333,7 @@ class FileBucket:
         raise unmet(key) if etag is not None else NotFound(f"there is no object {key!r}")
 
     def _content(
-        self, key: str, file: int, stat: os.stat_result, offset: int, length: int | None, etag: str | None
+        self, key: str, file: int, stat: os.stat_result, *, offset: int, length: int | None, etag: str | None
     ) -> bytes:
         size = stat.st_size
         is_whole = offset == 0 and (length is None or length >= size)
@@ -357,7 +359,7 @@ class FileBucket:
                     raise VanishedError
                 headers = stored.headers if stored is not None else None
                 given = headers if isinstance(headers, ObjectHeaders) else _NO_HEADERS
-                return self._publish(target, name, file, crc, given, None, until)
+                return self._publish(target, name, file, crc=crc, headers=given, condition=None, until=until)
             finally:
                 os.close(file)
         except BaseException:
@@ -369,6 +371,7 @@ class FileBucket:
         key: str,
         name: str,
         file: int,
+        *,
         crc: int,
         headers: ObjectHeaders,
         condition: Condition | None,
@@ -383,7 +386,7 @@ class FileBucket:
     def _open_upload(self, key: str, upload: str) -> int:
         if _UPLOAD_ID.fullmatch(upload):
             with contextlib.suppress(FileNotFoundError):
-                return os.open(UPLOAD + upload, os.O_RDWR | os.O_NOFOLLOW, dir_fd=self._tree.workspace().fd)
+                return self._writing.open_file(UPLOAD + upload)
         raise NotFound(f"the upload of {key!r} is gone; begin a new one")
 
 

@@ -34,7 +34,14 @@ class Listing:
     """One listing: an iterator of objects and prefixes."""
 
     def __init__(
-        self, tree: Tree, attributes: Attributes, prefix: str, delimiter: str | None, after: bytes, timeout: float
+        self,
+        tree: Tree,
+        attributes: Attributes,
+        prefix: str,
+        *,
+        delimiter: str | None = None,
+        after: bytes = b"",
+        timeout: float,
     ) -> None:
         """Look at nothing yet."""
         self._tree = tree
@@ -159,7 +166,7 @@ class Listing:
     def _holds_any(self, key: bytes) -> bool:
         """Say whether a folder holds an object that is still to come."""
         if self._after.startswith(key):
-            inner = Listing(self._tree, self._attributes, key.decode(), None, self._after, self._timeout)
+            inner = Listing(self._tree, self._attributes, key.decode(), after=self._after, timeout=self._timeout)
             return next(iter(inner), None) is not None
         try:
             return _any_below(self._folder(key))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import os
 import threading
+from pathlib import Path
 from time import monotonic, sleep
 from zlib import crc32
 
@@ -27,7 +28,7 @@ class Stripes:
     A lock on a file belongs to its descriptor, and a fork shares descriptors: a child opens its own.
     """
 
-    def __init__(self, folder: str) -> None:
+    def __init__(self, folder: Path) -> None:
         """Open nothing yet.
 
         Args:
@@ -81,7 +82,7 @@ class Stripes:
 
     def _open(self, stripe: int) -> int:
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
-        return os.open(f"{self._folder}/{stripe:02d}", flags, 0o666)
+        return os.open(self._folder / f"{stripe:02d}", flags, 0o666)
 
 
 def lock_file(file: int, how: int, timeout: float, what: str) -> None:
@@ -114,9 +115,9 @@ _all: dict[tuple[int, int], Stripes] = {}
 _all_lock = threading.Lock()
 
 
-def stripes_of(folder: str) -> tuple[Stripes, tuple[int, int]]:
+def stripes_of(folder: Path) -> tuple[Stripes, tuple[int, int]]:
     """Give this process's stripes of a `.portable/locks`, and what `let_go` needs."""
-    stat = os.stat(folder)
+    stat = folder.stat()
     identity = (stat.st_dev, stat.st_ino)
     with _all_lock:
         stripes = _all.get(identity)

@@ -7,7 +7,9 @@ import errno
 import fcntl
 import os
 import stat as modes
+import threading
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from time import monotonic
 
 from portable.errors import PermissionDenied, ResourceNotFound
@@ -63,17 +65,18 @@ class InTheWayError(Exception):
 class Tree:
     """The root of a bucket, and the ways from it."""
 
-    def __init__(self, path: str, *, durable: bool) -> None:
+    def __init__(self, path: Path, *, durable: bool) -> None:
         """Open nothing yet."""
         self.path = path
         self._durable = durable
         self._root: Folder | None = None
         self._workspace: Folder | None = None
+        self._making = threading.Lock()
 
     @property
-    def internal(self) -> str:
+    def internal(self) -> Path:
         """The path of the folder of ours."""
-        return os.path.join(self.path, INTERNAL)
+        return self.path / INTERNAL
 
     def open(self, *, create: bool) -> None:
         """Open the root, making it where it may be made.
@@ -82,7 +85,7 @@ class Tree:
             ResourceNotFound: it is not there.
         """
         if create:
-            os.makedirs(self.path, exist_ok=True)
+            self.path.mkdir(parents=True, exist_ok=True)
         try:
             self._root = Folder(os.open(self.path, os.O_RDONLY | os.O_DIRECTORY))
         except MISSING as error:
@@ -105,15 +108,22 @@ class Tree:
     @property
     def is_gone(self) -> bool:
         """Whether the folder that is open was removed."""
-        return os.fstat(self.root.fd).st_nlink == 0
+        root = self.root
+        return os.fstat(root.fd).st_nlink == 0
 
     def workspace(self) -> Folder:
-        """Give the folder for files that are being written; made when the first is."""
+        """Give the folder for files that are being written; made when the first is.
+
+        Keep what comes back while its descriptor is in use: it is closed with its last user.
+        """
         workspace = self._workspace
         if workspace is None:
-            internal = self._made(self.root, INTERNAL)
-            self._made(internal, "locks")
-            workspace = self._workspace = self._made(internal, "tmp")
+            with self._making:
+                workspace = self._workspace
+                if workspace is None:
+                    internal = self._made(self.root, INTERNAL)
+                    self._made(internal, "locks")
+                    workspace = self._workspace = self._made(internal, "tmp")
         return workspace
 
     def parent(self, names: Sequence[str]) -> Folder:
@@ -187,11 +197,13 @@ class Tree:
                 return
             if not modes.S_ISREG(found.st_mode) or name.endswith((MORE, BESIDE)):
                 raise PermissionDenied(
-                    f"{os.path.join(self.path, *names)} is in the way of {key_of(names)!r}: "
+                    f"{self.path.joinpath(*names)} is in the way of {key_of(names)!r}: "
                     f"it is a symbolic link or a special file, which is neither followed nor replaced"
                 )
             os.rename(name, name + BESIDE, src_dir_fd=folder.fd, dst_dir_fd=folder.fd)
-            os.mkdir(name, dir_fd=folder.fd)
+            # Another writer below it may be making the folder, too.
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(name, dir_fd=folder.fd)
         if self._durable:
             folder.sync()
 
@@ -202,7 +214,7 @@ class Tree:
         A descriptor of its own, because threads that share one share its lock.
         """
         flags = os.O_RDONLY if how == fcntl.LOCK_SH else os.O_RDWR | os.O_CREAT
-        file = os.open(f"{self.internal}/locks/moving", flags | os.O_NOFOLLOW, 0o666)
+        file = os.open(self.internal / "locks" / "moving", flags | os.O_NOFOLLOW, 0o666)
         try:
             lock_file(file, how, until - monotonic(), "the folders")
             yield

@@ -6,6 +6,7 @@ import contextlib
 import os
 import secrets
 import stat as modes
+import threading
 from collections.abc import Iterator, Sequence
 from time import monotonic, time
 
@@ -45,23 +46,29 @@ class Writing:
         self._durable = durable
         self._stripes: Stripes | None = None
         self._let_go: tuple[int, int] | None = None
+        self._taking = threading.Lock()
 
     def new_file(self, begins: str) -> tuple[str, int]:
         """Make a file that no reader sees; gives its name in the workspace, and its descriptor."""
         name = begins + secrets.token_hex(8)
-        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL
         try:
-            return name, os.open(name, flags, 0o666, dir_fd=self._tree.workspace().fd)
+            return name, self.open_file(name, os.O_CREAT | os.O_EXCL)
         except FileNotFoundError:
             # Somebody removed the bucket and perhaps made it again.
             self._tree.close()
             self._tree.open(create=self._create)
-            return name, os.open(name, flags, 0o666, dir_fd=self._tree.workspace().fd)
+            return name, self.open_file(name, os.O_CREAT | os.O_EXCL)
+
+    def open_file(self, name: str, flags: int = 0) -> int:
+        """Open a file of the workspace; gives its descriptor."""
+        workspace = self._tree.workspace()
+        return os.open(name, os.O_RDWR | os.O_NOFOLLOW | flags, 0o666, dir_fd=workspace.fd)
 
     def drop_file(self, name: str) -> None:
         """Remove a file that was not published; one that is gone is no error."""
+        workspace = self._tree.workspace()
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(name, dir_fd=self._tree.workspace().fd)
+            os.unlink(name, dir_fd=workspace.fd)
 
     def publish(self, key: str, source: str, condition: Condition | None, until: float) -> None:
         """Give a finished file of the workspace its place, over what was there.
@@ -131,14 +138,14 @@ class Writing:
 
     def sweep(self) -> None:
         """Remove what killed processes left, where it is old enough that nobody can be at it."""
-        folder = os.path.join(self._tree.internal, "tmp")
+        folder = self._tree.internal / "tmp"
         now = time()
         with contextlib.suppress(FileNotFoundError, PermissionError), os.scandir(folder) as entries:
             for entry in entries:
                 age = _LEFT_OVER_AFTER.get(entry.name[: entry.name.find("-") + 1])
                 with contextlib.suppress(FileNotFoundError):
                     if age is not None and entry.stat(follow_symlinks=False).st_mtime < now - age:
-                        os.unlink(entry.path)
+                        folder.joinpath(entry.name).unlink()
         with contextlib.suppress(PermissionError):
             for name, key in self._attributes.left_over(now - _LEFT_OVER_AFTER[PUT], _LOOKED_AT):
                 if not self._is_needed(name, key):
@@ -163,13 +170,10 @@ class Writing:
 
     def _take_stripes(self) -> Stripes:
         self._tree.workspace()
-        stripes, taken = stripes_of(os.path.join(self._tree.internal, "locks"))
-        if self._stripes is not None:
-            # Another thread was first.
-            let_go(taken)
+        with self._taking:
+            if self._stripes is None:
+                self._stripes, self._let_go = stripes_of(self._tree.internal / "locks")
             return self._stripes
-        self._stripes, self._let_go = stripes, taken
-        return stripes
 
     def _check(self, key: str, folder: Folder, name: str, condition: Condition) -> None:
         found = self.current(folder, name)
@@ -206,8 +210,9 @@ class Writing:
 
     def _check_still_there(self, source: str, until: float) -> None:
         """Tell a folder that was removed at the same time, which is made again, from a file that is gone."""
+        workspace = self._tree.workspace()
         try:
-            os.stat(source, dir_fd=self._tree.workspace().fd)
+            os.stat(source, dir_fd=workspace.fd)
         except FileNotFoundError:
             raise Unavailable("the file in .portable/tmp was removed while it was written; try again") from None
         if monotonic() >= until:

@@ -78,14 +78,15 @@ class Space:
     """Named things that the `memory:` drivers of one cloud, or of one process, share.
 
     Attributes:
-        lock: guards everything in the space. Whoever holds it must not take another space's.
+        lock: guards everything in the space. Whoever holds it must not take another space's, nor make a space.
     """
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
         self._things: dict[object, Any] = {}
-        number = next(_numbers)
-        _spaces[number] = weakref.ref(self, lambda _: _spaces.pop(number, None))
+        # None comes while a thread forks, so that every space is held over the fork.
+        with _forking:
+            _spaces[next(_numbers)] = self
 
     def get(self, key: object, make: Callable[[], T]) -> T:
         """Give the thing kept under `key`, such as `("cache", name)`, making it on the first call."""
@@ -97,7 +98,7 @@ class Space:
 
 
 _numbers = itertools.count()
-_spaces: dict[int, weakref.ref[Space]] = {}
+_spaces: weakref.WeakValueDictionary[int, Space] = weakref.WeakValueDictionary()
 _all_news: weakref.WeakSet[News] = weakref.WeakSet()
 _named: dict[str, Space] = {}
 _held: list[Space] = []
@@ -116,14 +117,9 @@ def space(binding: Binding[Any]) -> Space:
 
 def _before_fork() -> None:
     _forking.acquire()
-    # In the order of their making, and again until there are no newer ones.
-    taken = -1
-    while newer := sorted(number for number in list(_spaces) if number > taken):
-        for taken in newer:
-            one = _spaces[taken]() if taken in _spaces else None
-            if one is not None:
-                one.lock.acquire()
-                _held.append(one)
+    for _, one in sorted(_spaces.items()):
+        one.lock.acquire()
+        _held.append(one)
 
 
 def _after_fork() -> None:
@@ -133,11 +129,6 @@ def _after_fork() -> None:
 
 
 def _after_fork_in_child() -> None:
-    for reference in list(_spaces.values()):
-        one = reference()
-        if one is not None and one not in _held:
-            # Made by a thread that is not here, between the last look and the fork.
-            one.lock = threading.RLock()
     for news in list(_all_news):
         news.forget()
     _after_fork()

@@ -153,7 +153,7 @@ class MemoryBucket:
         headers = ObjectHeaders(**{name: getattr(info, name) for name in ObjectHeaders.__struct_fields__})
         return self.put(target, data, headers, None, timeout=timeout)
 
-    def sign(self, key: str, method: str, expires: float, content_type: str | None, *, timeout: float) -> SignedRequest:
+    def sign(self, key: str, method: str, expires: float, content_type: str | None, *, timeout: float) -> SignedRequest:  # noqa: ARG002 (the portable type never gets here)
         """Refuse: nobody else reaches this memory."""
         raise Unsupported("memory: cannot sign requests")
 

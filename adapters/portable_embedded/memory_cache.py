@@ -7,6 +7,7 @@ import math
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
+from typing import Annotated
 
 import msgspec
 
@@ -39,7 +40,7 @@ class MemoryCacheOptions(Options, frozen=True, kw_only=True):
         max_bytes: beyond so much memory the entries longest unused go, such as `64MiB`.
     """
 
-    max_entries: int | None = None
+    max_entries: Annotated[int, msgspec.Meta(ge=1)] | None = None
     max_bytes: Size = Size(256 * 1024 * 1024)
 
 
@@ -147,8 +148,8 @@ class Table:
                 del self._due[heapq.heappop(self._due_seconds)]
         self.next_purge = self._due_seconds[0] if self._due_seconds else NEVER
 
-    def evict(self, most_entries: float, most_bytes: int) -> None:
-        """Make room: the oldest entries go, those read since the last time get another turn.
+    def evict(self, most_entries: float, most_bytes: int, newest: str) -> None:
+        """Make room for the newest entry: the oldest ones go, those read since the last time get another turn.
 
         The caller holds the lock of the space.
         """
@@ -156,7 +157,7 @@ class Table:
         while entries and (len(entries) > most_entries or self.size > most_bytes):
             for key in list(islice(entries, len(entries) // EVICTED_SHARE + 1)):
                 entry = entries[key]
-                if entry.used:
+                if entry.used or (key == newest and len(entries) > 1):
                     entry.used = False
                     del entries[key]
                     entries[key] = entry
@@ -248,7 +249,7 @@ class MemoryCache:
             if now >= table.next_purge:
                 table.purge(now)
             if table.size > self._most_bytes or len(self._entries) > self._most_entries:
-                table.evict(self._most_entries, self._most_bytes)
+                table.evict(self._most_entries, self._most_bytes, key)
 
     def set_many(self, values: Mapping[str, bytes], ttl: float | None, *, timeout: float) -> None:
         """Set all the values."""

@@ -139,7 +139,7 @@ class SqliteCollection:
         layout = store.read(lambda connection: collection_layout.read(connection, self._binding.name))
         if layout is None or layout.wanted(self._contract) != layout:
             layout = store.write(self._make)
-        return layout if layout.filled else self._fill(store, layout)
+        return layout if layout.complete else self._fill(store, layout)
 
     def _open_store(self, *, create: bool) -> Store:
         return Store.open(
@@ -148,12 +148,15 @@ class SqliteCollection:
 
     def _new(self) -> Layout:
         contract = self._contract
+        indexes = tuple(index_fields(contract))
+        # An empty table has every document in every index.
         return Layout(
             self._binding.name,
             contract.key,
             contract.partition,
             contract.ttl,
-            indexes=tuple(index_fields(contract)),
+            filled=len(indexes),
+            indexes=indexes,
         )
 
     def _make(self, connection: sqlite3.Connection) -> Layout:
@@ -168,8 +171,8 @@ class SqliteCollection:
         found = self._store.read(lambda connection: collection_layout.read(connection, self._binding.name))
         if found is None:
             raise self._missing()
-        wanted = found.wanted(self._contract)
-        if wanted.indexes != found.indexes or not found.filled:
+        found.wanted(self._contract)
+        if not found.serves(self._contract):
             raise ResourceNotFound(
                 f"the collection {self._binding.name!r} has not all of its indexes; "
                 "make them with `portable resources create`"
@@ -198,13 +201,14 @@ class SqliteCollection:
             if len(rows) == FILLED_AT_ONCE:
                 return int(rows[-1][0])
             connection.execute(
-                "UPDATE portable_collections SET filled = 1 WHERE name = ? AND layout = ?", (layout.name, layout.number)
+                "UPDATE portable_collections SET filled = max(filled, ?), timed = timed OR layout = ? WHERE name = ?",
+                (len(layout.indexes), layout.number, layout.name),
             )
             return None
 
         while (last := store.write(step)) is not None:
             done = last
-        return msgspec.structs.replace(layout, filled=True)
+        return msgspec.structs.replace(layout, filled=len(layout.indexes), timed=True)
 
     def _current(self, call: Callable[[Layout], T]) -> T:
         """Run a call with the layout as we know it, and again when it changed meanwhile."""
@@ -237,7 +241,9 @@ class SqliteCollection:
 
         def look(layout: Layout) -> list[Any]:
             return self._store.read(
-                lambda connection: [connection.execute(layout.select, id_).fetchone() for id_ in ids], timeout=timeout
+                lambda connection: [connection.execute(layout.select, id_).fetchone() for id_ in ids],
+                timeout=timeout,
+                snapshot=len(ids) > 1,
             )
 
         rows = self._current(look)

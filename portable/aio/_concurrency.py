@@ -18,6 +18,7 @@ from portable.threads import Pool
 if TYPE_CHECKING:
     from portable.aio.resource import Resource
     from portable.arrivals import Arrivals
+    from portable.batches import Page
     from portable.hooks import Running
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "chunks",
     "gather",
     "in_thread",
+    "items_of",
     "iteration",
     "kept",
     "limit",
@@ -304,6 +306,14 @@ class BinaryFile:
 async def in_thread(host: Host, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Run a call that blocks shortly, such as the reading of a local file, without holding up the loop."""
     return await asyncio.wrap_future(host.pool.submit(call, *args, **kwargs))
+
+
+async def items_of(pages: AsyncIterator[Page[T]]) -> AsyncIterator[T]:
+    """Give the items of one page after the other; the pages are closed with it."""
+    async with contextlib.aclosing(pages) as source:  # type: ignore[type-var]  # a generator by every driver
+        async for page in source:
+            for item in page.items:
+                yield item
 
 
 async def chunks(source: Any, size: int, host: Host) -> AsyncIterator[Any]:

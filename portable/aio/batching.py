@@ -81,7 +81,7 @@ class _Batch:
     def _fail(self, index: int, key: str | None, error: PortableError) -> None:
         self.results[index] = error
         if key is not None:
-            self._failed_keys.setdefault(key, index)
+            self._failed_keys[key] = min(index, self._failed_keys.get(key, index))
 
 
 def _not_sent(key: str) -> PreconditionFailed:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import builtins
-import contextlib
 import functools
 import os
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, overload
 
 from portable import object_keys
-from portable.aio._concurrency import gather, in_thread, iteration, limit, long_operation, operation
+from portable.aio._concurrency import gather, in_thread, items_of, iteration, limit, long_operation, operation
 from portable.aio.drivers import BucketDriver
 from portable.aio.local_transfers import download, upload
 from portable.aio.object_files import ObjectReader, ObjectWriter
@@ -112,7 +111,12 @@ class Bucket(Resource[BucketDriver]):
             LimitExceeded: larger than the backend, or a cloud named in `guard.limits`, takes.
         """
         headers = object_keys.headers(
-            content_type, metadata, cache_control, content_disposition, content_encoding, content_language
+            content_type,
+            metadata=metadata,
+            cache_control=cache_control,
+            content_disposition=content_disposition,
+            content_encoding=content_encoding,
+            content_language=content_language,
         )
         target = self._target(key, headers, object_keys.condition(if_absent, if_match), timeout)
         body = bytes_like(data)
@@ -159,7 +163,7 @@ class Bucket(Resource[BucketDriver]):
         if_match: str | None = None,
         timeout: float | None = None,
     ) -> ObjectWriter: ...
-    @long_operation
+    @long_operation  # type: ignore[misc]  # the decorator makes `self` positional, which the overloads need not say
     async def open(
         self,
         key: str,
@@ -198,7 +202,12 @@ class Bucket(Resource[BucketDriver]):
             InvalidArgument: another mode, or options of a writer with `"rb"`.
         """
         headers = object_keys.headers(
-            content_type, metadata, cache_control, content_disposition, content_encoding, content_language
+            content_type,
+            metadata=metadata,
+            cache_control=cache_control,
+            content_disposition=content_disposition,
+            content_encoding=content_encoding,
+            content_language=content_language,
         )
         condition = object_keys.condition(if_absent, if_match)
         if mode == "wb":
@@ -291,7 +300,7 @@ class Bucket(Resource[BucketDriver]):
         return _batch(results, return_errors=return_errors, what="deleted")
 
     @iteration
-    async def list(
+    def list(
         self,
         prefix: str = "",
         *,
@@ -313,10 +322,7 @@ class Bucket(Resource[BucketDriver]):
         self._check_listing(prefix, delimiter, start_after)
         seconds = self._seconds(timeout)
         pages = self._driver.list_pages(prefix, delimiter, start_after, None, 1000, timeout=seconds)
-        async with contextlib.aclosing(pages) as source:  # type: ignore[type-var]  # a generator by every driver
-            async for page in source:
-                for item in page.items:
-                    yield item
+        return items_of(pages)
 
     @operation
     async def list_page(
@@ -523,8 +529,8 @@ class Bucket(Resource[BucketDriver]):
                     if attempt == _DOWNLOAD_ATTEMPTS:
                         raise
                 else:
-                    break
-            return info
+                    return info
+            raise AssertionError("the last attempt returns or raises")
 
     @operation
     async def sign(
@@ -551,7 +557,7 @@ class Bucket(Resource[BucketDriver]):
         """
         self._require("sign", "sign()")
         object_keys.check_key(key)
-        object_keys.headers(content_type, None, None, None, None, None)
+        object_keys.headers(content_type)
         if method not in _METHODS:
             raise InvalidArgument(f"the method {method!r} cannot be signed; it is one of {', '.join(sorted(_METHODS))}")
         if expires <= 0:

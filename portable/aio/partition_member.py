@@ -7,13 +7,13 @@ what it was given counts only after `took`, so that a fetch whose caller was can
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from time import monotonic
 from typing import Protocol
 
 from portable.aio._concurrency import Lock, sleep
 from portable.bridges import stays_sync
-from portable.errors import Closed, PreconditionFailed
+from portable.errors import Closed
 from portable.group_state import GroupState
 from portable.records import START, Edge, Position, Record
 
@@ -112,7 +112,8 @@ class PartitionMember:
         self._clock = clock
         self._busy = Lock()
         self._held: dict[str, _Held] = {}
-        self._fetched: dict[str, str] = {}
+        # Partitions of which a fetch gave records that the consumer has not taken yet.
+        self._outstanding: set[str] = set()
         self._lost: set[str] = set()
         self._until = 0.0
         self._due = 0.0
@@ -135,7 +136,7 @@ class PartitionMember:
         """Take its share of the partitions, give up what is over, and give what is there now."""
         deadline = monotonic() + timeout
         async with self._busy:
-            self._fetched = {}
+            self._outstanding = set()
             await self._take_part(timeout)
             return await self._read(max_records, deadline)
 
@@ -150,13 +151,22 @@ class PartitionMember:
             await sleep(min(LOOK_EVERY, left))
 
     @stays_sync
-    def took(self) -> None:
-        """Learn that the consumer has the records of the last fetch."""
-        fetched, self._fetched = self._fetched, {}
-        for name, position in fetched.items():
+    def took(self, records: Sequence[Record[bytes]]) -> None:
+        """Learn that the consumer has what a fetch gave."""
+        for name, position in {one.partition: one.position for one in records}.items():
             held = self._held.get(name)
             if held is not None:
-                held.given = position
+                held.given = position.value
+        self._outstanding = set()
+
+    @stays_sync
+    def seek(self, position: Position) -> bool:
+        """Fetch what follows a position next; False where the partition is not this member's."""
+        held = self._held.get(position.partition)
+        if held is None:
+            return False
+        held.given = position.value
+        return True
 
     @stays_sync
     def holds(self, partition: str) -> bool:
@@ -195,7 +205,7 @@ class PartitionMember:
             done = [
                 name
                 for name, held in self._held.items()
-                if held.surplus is not None and name not in self._fetched and values.get(name) == held.given
+                if held.surplus is not None and name not in self._outstanding and values.get(name) == held.given
             ]
             state = await self._ledger.update(self._group, change, quiet=not done, timeout=timeout)
             for name, value in values.items():
@@ -204,21 +214,6 @@ class PartitionMember:
             self._follow(state)
             self._lost -= lost
         return lost
-
-    async def seek(self, position: Position, *, timeout: float) -> None:
-        """Fetch what follows a position next.
-
-        Raises:
-            PreconditionFailed: another member holds the partition.
-        """
-        name = position.partition
-        async with self._busy:
-            if name not in self._held:
-                await self._take_part(timeout)
-            if name not in self._held:
-                raise PreconditionFailed(f"the partition {name!r} is not with this consumer; seek where it is read")
-            self._held[name].given = position.value
-            self._fetched.pop(name, None)
 
     async def lag(self, *, timeout: float) -> int | None:
         """Count the records of all partitions after what the group committed."""
@@ -279,7 +274,7 @@ class PartitionMember:
         mine = state.held(self._member)
         for name in [name for name in self._held if name not in mine]:
             held = self._held.pop(name)
-            if held.given != held.committed or name in self._fetched:
+            if held.given != held.committed or name in self._outstanding:
                 self._lost.add(name)
         for name in mine:
             if name not in self._held:
@@ -309,7 +304,7 @@ class PartitionMember:
             left = max(0.0, deadline - monotonic())
             found = await self._source.read(name, after, max_records - len(records), timeout=left)
             if found:
-                self._fetched[name] = found[-1].position.value
+                self._outstanding.add(name)
                 records += found
                 if len(records) >= max_records:
                     break

@@ -8,6 +8,8 @@ from operator import itemgetter
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+import msgspec
+
 from portable.aio._concurrency import iteration, operation
 from portable.batches import Page
 from portable.document_values import split_path
@@ -140,9 +142,7 @@ class Query(Generic[T]):
         return await _delete(self._collection, self._question, timeout=timeout)
 
     def _with(self, **changed: Any) -> Query[T]:
-        question = self._question
-        fields = {name: getattr(question, name) for name in question.__struct_fields__}
-        return Query(self._collection, Question(**{**fields, **changed}))
+        return Query(self._collection, msgspec.structs.replace(self._question, **changed))
 
     def __repr__(self) -> str:
         """Show what is asked, without the values."""
@@ -270,7 +270,7 @@ async def _documents(collection: Collection[T], question: Question) -> AsyncGene
         reading.begin()
         found, after = await reading.read(after, size if left is None else min(left, size))
         for stored in found:
-            yield collection._document(stored)  # noqa: SLF001 (its own collection)
+            yield collection._composer.document(stored)  # noqa: SLF001 (its own collection)
         if left is not None:
             left -= len(found)
         if after is None or left == 0:
@@ -284,14 +284,14 @@ async def _page(
     reading = _Reading(collection, question, timeout)
     after = None if cursor is None else question.position(cursor)
     found, more = await reading.read(after, question.limit or PAGE)
-    items = [collection._document(stored) for stored in found]  # noqa: SLF001 (its own collection)
+    items = [collection._composer.document(stored) for stored in found]  # noqa: SLF001 (its own collection)
     return Page(items, None if more is None else question.cursor(more))
 
 
 @operation
 async def _first(collection: Collection[T], question: Question, *, timeout: float | None) -> Document[T] | None:
     found, _ = await _Reading(collection, question, timeout).read(None, 1)
-    return collection._document(found[0]) if found else None  # noqa: SLF001 (its own collection)
+    return collection._composer.document(found[0]) if found else None  # noqa: SLF001 (its own collection)
 
 
 @operation

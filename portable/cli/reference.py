@@ -22,7 +22,9 @@ Made of the command's own help by `python -m portable.cli.reference`; `portable 
 
 def page() -> str:
     """Write the help of every command as Markdown, whatever click's own layout is."""
-    return "\n".join([_HEAD, *_sections(portable, click.Context(portable, info_name="portable"))])
+    return "\n".join(
+        [_HEAD, *_sections(portable, click.Context(portable, info_name="portable", **portable.context_settings))]
+    )
 
 
 def _sections(command: click.Command, context: click.Context) -> Iterator[str]:

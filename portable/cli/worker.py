@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import os
 import sys
 import typing
@@ -37,27 +38,43 @@ def worker(
     """Call MODULE:FUNCTION with each message of a queue, until SIGTERM or SIGINT.
 
     A message is acknowledged when the function returns, and delivered again, later and later, when it raises. Its
-    body is bytes, or what the function's first parameter says: Message[Job]. MODULE is looked for in the working
-    directory too.
+    body is bytes, or what the function's first parameter says: Message[Job]. A coroutine function gets messages of
+    portable.aio. MODULE is looked for in the working directory too.
     """
+    import asyncio
     import logging
-
-    from portable.cli.queue import opened_queue
-    from portable.worker import run
 
     # What becomes of messages whose handler fails is in the log alone.
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     handler = _imported(function)
-    with opened_queue(call, name, type=_body_type(handler)) as found:
-        handled = run(
-            found,
-            handler,
-            concurrency=concurrency,
-            max_messages=max_messages,
-            idle_timeout=idle_timeout,
-            drain_timeout=drain_timeout,
-        )
+    how = {
+        "concurrency": concurrency,
+        "max_messages": max_messages,
+        "idle_timeout": idle_timeout,
+        "drain_timeout": drain_timeout,
+    }
+    if inspect.iscoroutinefunction(handler):
+        handled = asyncio.run(_consume_async(call, name, handler, how))
+    else:
+        handled = _consume(call, name, handler, how)
     call.show({"handled": handled}, f"handled {handled}")
+
+
+def _consume(call: Call, name: str, handler: Callable[..., Any], how: dict[str, Any]) -> int:
+    from portable.cli.queue import chosen
+    from portable.worker import run
+
+    with call.cloud() as cloud:
+        return run(chosen(cloud, name, type=_body_type(handler)), handler, **how)
+
+
+async def _consume_async(call: Call, name: str, handler: Callable[..., Any], how: dict[str, Any]) -> int:
+    from portable.aio.cloud import connect
+    from portable.cli.queue import chosen
+    from portable.worker import run_async
+
+    async with connect(call.config, profile=call.profile) as cloud:
+        return await run_async(chosen(cloud, name, type=_body_type(handler)), handler, **how)
 
 
 def _imported(path: str) -> Callable[..., Any]:

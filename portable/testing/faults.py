@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from portable.config.source import nearest
 from portable.errors import InvalidArgument, PortableError
 
 if TYPE_CHECKING:
@@ -148,6 +147,8 @@ class Faults:
         self._any_name = any_name
 
     def _order(self, operation: str, fault: _Fault) -> None:
+        from portable.config.source import nearest
+
         resource, dot, method = operation.rpartition(".")
         if not dot or not resource or not method:
             raise InvalidArgument(f'{operation!r} is not of the form "resource.operation", such as "jobs.send"')
@@ -165,11 +166,11 @@ class Faults:
 
 def _operations(kind: str | None) -> set[str]:
     """Name the operations of a kind, or of all kinds: the methods that were made operations."""
-    from portable.cloud import KINDS
+    from portable.cloud import KINDS, portable_type
 
     found: set[str] = set()
     for one in KINDS if kind is None else [kind]:
-        methods = inspect.getmembers(KINDS[one], inspect.isfunction)
+        methods = inspect.getmembers(portable_type(one), inspect.isfunction)
         found |= {name.lstrip("_") for name, method in methods if hasattr(method, "__wrapped__")}
         found |= _OF_ITS_PARTS.get(one, set())
     return found

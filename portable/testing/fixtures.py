@@ -64,7 +64,7 @@ def _portable_profile(portable_config: str | Path | None, portable_faults: Fault
 
     config = Config.load(portable_config)
     profile = in_memory(config, tmp_path / "portable")
-    portable_faults.act_on(profile.declared(), any_name=config.tables is None)
+    portable_faults.act_on(profile.declared(), any_name=config.embedded)
     return profile
 
 

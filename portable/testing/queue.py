@@ -14,7 +14,7 @@ import pytest
 from portable import errors
 from portable.messages import Outgoing
 from portable.testing._concurrency import race
-from portable.testing.queue_cases import HOSTILE, PATIENCE
+from portable.testing.queue_cases import HOSTILE
 from portable.testing.queue_consuming import QueueConsumingCases
 from portable.testing.queue_leases import QueueLeaseCases
 from portable.testing.queue_order import QueueOrderCases
@@ -160,10 +160,12 @@ class QueueSuite(QueueLeaseCases, QueueOrderCases, QueueConsumingCases):
         queue, other = self.open(), self.open()
         queue.receive(wait=0)
         started = monotonic()
-        received, _ = race([functools.partial(queue.receive, wait=PATIENCE), functools.partial(other.send, b"now")])
+        received, _ = race(
+            [functools.partial(queue.receive, wait=self.patience), functools.partial(other.send, b"now")]
+        )
         assert not isinstance(received, BaseException)
         assert [message.body for message in received] == [b"now"]
-        assert monotonic() - started < PATIENCE
+        assert monotonic() - started < self.patience
 
     def test_send_many(self) -> None:
         """A batch takes bodies and `Outgoing`, any number, and gives the ids in order."""
@@ -236,6 +238,13 @@ class QueueSuite(QueueLeaseCases, QueueOrderCases, QueueConsumingCases):
         assert [message.body for message in self.received(queue)] == [b"later"]
         assert monotonic() - started >= 1.4
         assert queue.receive(wait=0) == []
+
+    @needs("delay")
+    def test_waiting_receive_wakes_when_due(self) -> None:
+        """A receive that waits gets what becomes due meanwhile."""
+        queue = self.open()
+        sent = queue.send(b"later", delay=1)
+        assert [message.id for message in queue.receive(wait=self.patience)] == [sent]
 
     @lacks("delay")
     def test_no_delay(self) -> None:
@@ -323,17 +332,17 @@ class QueueSuite(QueueLeaseCases, QueueOrderCases, QueueConsumingCases):
     def test_times_out_in_words_of_ours(self) -> None:
         """A call takes a time limit, and a generous one changes nothing."""
         queue = self.open()
-        queue.send(b"body", timeout=PATIENCE)
-        (message,) = queue.receive(wait=PATIENCE, timeout=PATIENCE)
-        message.extend(30, timeout=PATIENCE)
-        message.ack(timeout=PATIENCE)
-        queue.stats(timeout=PATIENCE)
+        queue.send(b"body", timeout=self.patience)
+        (message,) = queue.receive(wait=self.patience, timeout=self.patience)
+        message.extend(30, timeout=self.patience)
+        message.ack(timeout=self.patience)
+        queue.stats(timeout=self.patience)
 
     def test_check(self) -> None:
         """A probe of what is there finds nothing wrong and leaves nothing behind."""
         queue = self.open()
         queue.send(b"body")
-        queue.check(timeout=PATIENCE)
-        queue.check(write=True, timeout=PATIENCE)
+        queue.check(timeout=self.patience)
+        queue.check(write=True, timeout=self.patience)
         assert len(self.received(queue)) == 1
         assert queue.receive(wait=0) == []

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from portable._concurrency import Stop, pause
-from portable.testing.queue_cases import PATIENCE, QueueCases
+from portable.testing.queue_cases import QueueCases
 
 __all__ = ["QueueConsumingCases"]
 
@@ -122,7 +122,7 @@ class QueueConsumingCases(QueueCases):
             begun.append(message.body)
             if len(begun) >= 3:
                 stop.set()
-            pause(stop, PATIENCE)
+            pause(stop, self.patience)
             finished.append(message.body)
 
         count = queue.consume(handle, concurrency=3, stop=stop)
@@ -137,7 +137,7 @@ class QueueConsumingCases(QueueCases):
         others: list[Any] = []
 
         def handle(_: Any) -> None:
-            others.extend(other.receive(wait=5))
+            others.extend(other.receive(wait=4))
 
         assert queue.consume(handle, max_messages=1) == 1
         assert others == []
@@ -151,7 +151,7 @@ class QueueConsumingCases(QueueCases):
 
         def hang(_: Any) -> None:
             stop.set()
-            pause(never, 10 * PATIENCE)
+            pause(never, 10 * self.patience)
 
         try:
             queue.consume(hang, concurrency=2, stop=stop, drain_timeout=0.2)

@@ -11,7 +11,7 @@ import pytest
 from portable import errors
 from portable.messages import Outgoing
 from portable.testing._concurrency import race
-from portable.testing.queue_cases import PATIENCE, QueueCases
+from portable.testing.queue_cases import QueueCases
 from portable.testing.suite import lacks, needs
 
 __all__ = ["QueueOrderCases"]
@@ -143,4 +143,4 @@ class QueueOrderCases(QueueCases):
         with pytest.raises(errors.Unsupported):
             self.open().send(b"body", ordering_key="a")
         with pytest.raises(errors.ConfigError):
-            self.open("ordered", ordered=True).receive(wait=0, timeout=PATIENCE)
+            self.open("ordered", ordered=True).receive(wait=0, timeout=self.patience)

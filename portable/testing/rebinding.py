@@ -26,7 +26,7 @@ def in_memory(config: Config, folder: Path) -> Profile:
     memory = Placed(("profiles", "test", "default"), "memory:")
     # What the default means for a database is a file under `.portable/` of the config's folder.
     source = Source(None, folder, label="the profile of portable_cloud")
-    if config.tables is None:
+    if config.embedded:
         return Profile("test", ProfileTable(default=memory), {}, source, undeclared="embedded")
     in_force = os.environ.get("PORTABLE_PROFILE") or config.default_profile
     guard = config.profile(in_force).table if in_force else ProfileTable()

@@ -144,6 +144,7 @@ def test_doctor_reports_and_probes(command: Command, configured: Path) -> None:
         assert fact in result.text
     (report,) = command("doctor", "--json").lines
     assert report["environment"]["config"] == str(configured)
+    assert {"cli", "sql", "testing"} <= set(report["environment"]["extras"].split(", "))
     assert {one["resource"]: one["ok"] for one in report["resources"]} == dict.fromkeys(
         ["photos", "archive", "jobs", "events", "mailer", "clicks", "sessions", "users", "main"], True
     )

@@ -27,7 +27,7 @@ def commands(parent: click.Group, context: click.Context) -> Iterator[tuple[str,
             yield inner.command_path, found
 
 
-ALL = dict(commands(portable, click.Context(portable, info_name="portable")))
+ALL = dict(commands(portable, click.Context(portable, info_name="portable", **portable.context_settings)))
 
 
 def test_every_command_of_the_contract_is_there() -> None:
@@ -54,7 +54,7 @@ def test_every_command_has_help_an_example_and_the_common_options(name: str) -> 
 
 @pytest.mark.parametrize("name", ALL)
 def test_every_help_fits_a_terminal(name: str) -> None:
-    result = click.Context(ALL[name], info_name=name, terminal_width=100).get_help()
+    result = click.Context(ALL[name], info_name=name, terminal_width=100, **portable.context_settings).get_help()
     assert max(map(len, result.splitlines())) <= 100
 
 

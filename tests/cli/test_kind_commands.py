@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import base64
+import io
+import sys
 import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+
+from portable.cli.program import run
 
 if TYPE_CHECKING:
     from tests.cli.conftest import Command, Result
@@ -119,6 +123,20 @@ def test_peek_stats_and_purge(command: Command) -> None:
     assert "--yes" in refused.stderr
     assert done(command("queue", "purge", "jobs", "--yes")) == "purged jobs\n"
     assert command("queue", "stats", "jobs", "--json").lines[0]["ready"] == 0
+
+
+@pytest.mark.parametrize(("answer", "code", "left"), [("n\n", 130, 1), ("y\n", 0, 0)])
+def test_a_person_is_asked_before_a_purge(
+    command: Command, monkeypatch: pytest.MonkeyPatch, answer: str, code: int, left: int
+) -> None:
+    class Keyboard(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    done(command("queue", "send", "jobs", "x"))
+    monkeypatch.setattr(sys, "stdin", Keyboard(answer))
+    assert run(["queue", "purge", "jobs"]) == code
+    assert command("queue", "stats", "jobs", "--json").lines[0]["ready"] == left
 
 
 def test_dead_letters_are_shown_and_redriven(command: Command) -> None:

@@ -22,6 +22,7 @@ from portable.errors import (
     DeadlineExceeded,
     InvalidArgument,
     LimitExceeded,
+    NotFound,
     PortableError,
     Unavailable,
     Unsupported,
@@ -43,7 +44,7 @@ def cache_on(driver: type[MemoryCache], *, needs: tuple[str, ...] = (), **how: A
         create=True,
         shared=Shared(),
     )
-    return Cache(binding, lambda: driver(binding), host=Host(), **how)  # type: ignore[arg-type]  # a property in the protocol
+    return Cache(binding, lambda: driver(binding), host=Host(), **how)
 
 
 class Short(MemoryCache):
@@ -76,6 +77,18 @@ class Timed(MemoryCache):
     def get(self, key: str, *, timeout: float) -> bytes | None:
         self.given.append(timeout)
         return super().get(key, timeout=timeout)
+
+
+class Hasty(MemoryCache):
+    """Lets every value expire between two calls, or be set by another caller."""
+
+    def ttl(self, key: str, *, timeout: float) -> float | None:
+        raise NotFound("it has just expired")
+
+    def acquire(self, name: str, holder: str, ttl: float, *, timeout: float) -> Attempt:
+        if name == "fill:theirs":
+            self.set("theirs", b"7", None, timeout=timeout)
+        return super().acquire(name, holder, ttl, timeout=timeout)
 
 
 def test_the_drivers_limits_are_kept() -> None:
@@ -224,6 +237,17 @@ def test_a_value_that_cannot_be_stored_frees_the_others() -> None:
 def test_what_is_made_is_given_as_it_was_stored() -> None:
     cache = cache_on(MemoryCache, type=tuple[int, int])
     assert cache.get_or_set("k", lambda: [1, 2], ttl=60) == (1, 2)  # type: ignore[comparison-overlap]  # as it was stored
+
+
+def test_a_value_that_expires_between_two_looks_is_stale() -> None:
+    cache = cache_on(Hasty)
+    cache.set("k", "old", ttl=60)
+    assert cache.get_or_set("k", lambda: "new", ttl=60, stale=30) == "new"
+
+
+def test_a_value_that_another_set_meanwhile_is_taken() -> None:
+    cache = cache_on(Hasty)
+    assert cache.get_or_set("theirs", lambda: 1 / 0, ttl=60) == 7
 
 
 def test_a_value_is_stale_when_less_than_that_is_left() -> None:

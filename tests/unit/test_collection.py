@@ -16,6 +16,7 @@ import portable
 from portable import aio
 from portable.capabilities import CollectionCapabilities
 from portable.collection import Collection
+from portable.document_writes import Save
 from portable.documents import Check, Create, Delete, Put, Update
 from portable.errors import (
     AlreadyExists,
@@ -27,6 +28,7 @@ from portable.errors import (
     LimitExceeded,
     NotFound,
     PreconditionFailed,
+    Unavailable,
     Unsupported,
 )
 from portable.registry import Adapter, register
@@ -53,6 +55,20 @@ class SlowCollection(MemoryCollection):
         return super().query(plan, **how)
 
 
+class BusyCollection(MemoryCollection):
+    """Others write to it between a query and what follows, twice; then it is not there for once."""
+
+    turns = 0
+
+    def write_many(self, writes: Any, *, timeout: float) -> Any:
+        BusyCollection.turns += 1
+        if self.turns == 1:
+            for write, n in zip(writes[:2], (1, 100), strict=True):
+                self.write(Save(write.id, {"id": write.id[1], "n": n}), timeout=timeout)
+        results = super().write_many(writes, timeout=timeout)
+        return [*results[:-1], Unavailable("not now")] if self.turns == 3 else results
+
+
 class Clock:
     now = 0.0
 
@@ -61,6 +77,7 @@ register(
     Adapter(
         schemes={
             "small": {"collection": f"{__name__}:SmallCollection"},
+            "busy": {"collection": f"{__name__}:BusyCollection"},
             "slow": {"collection": f"{__name__}:SlowCollection"},
         },
         extra="testing",
@@ -180,6 +197,19 @@ def test_the_time_of_several_calls_is_bounded(monkeypatch: pytest.MonkeyPatch) -
             users.where("n", ">", -1).where("id", ">", "").count(timeout=5)
         # Iterating is not bounded as a whole, each of its pages is.
         assert len(list(users.query())) == 1200
+
+
+def test_a_query_deletes_what_still_matches_and_tells_what_fails() -> None:
+    BusyCollection.turns = 0
+    with portable.open_collection("busy:", name="users", create="if_missing", indexes=["n"]) as users:
+        for i in range(10):
+            users.put({"id": f"k{i}", "n": i})
+        # Meanwhile k0 came to 1, which still matches, and k1 to 100, which does not.
+        assert users.where("n", "<", 5).delete() == 4
+        assert [(one.key, one.data["n"]) for one in users.where("n", ">=", 0).limit(2)] == [("k5", 5), ("k6", 6)]
+        assert users.get("k1").data["n"] == 100
+        with pytest.raises(Unavailable, match="not now"):
+            users.where("n", ">", 5).delete()
 
 
 @dataclass

@@ -153,7 +153,12 @@ conditions = st.tuples(
 ) | st.tuples(st.sampled_from("snm"), st.sampled_from(["in", "not-in"]), st.lists(scalar, max_size=3))
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=60,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 @given(
     st.lists(stored, max_size=15),
     st.lists(conditions, max_size=3),

@@ -14,6 +14,7 @@ import pytest
 
 import portable
 from portable.changes import Change
+from portable.document_writes import Save
 from portable.documents import Check, Create, Put, Update
 from portable.errors import ConfigError, IntegrityError, InvalidArgument, NotFound, ResourceNotFound
 from portable_embedded import sqlite_collection
@@ -198,10 +199,16 @@ def test_a_table_that_was_dropped_is_told(path: Path) -> None:
 
 
 def test_any_physical_name(path: Path) -> None:
-    hostile = ['we"ird', "drop table; --", "ü 🦊", "a'b", "collections"]
+    hostile = ['we"ird', "drop table; --", "ü 🦊", "a'b", "collections", "Users", "^users", "USERS", "users_index_1"]
     for name in hostile:
         driver = _driver(path, name)
         driver.open()
+        driver.write(Save(("", "a"), {"id": "a", "in": name}, exists=False), timeout=5)
+        driver.close()
+    for name in hostile:
+        driver = _driver(path, name)
+        driver.open()
+        assert driver.get(("", "a"), timeout=5).data["in"] == name
         driver.close()
     with opened(path, name="users") as users:
         users.put({"id": "a"})

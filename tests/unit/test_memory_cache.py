@@ -10,7 +10,7 @@ import pytest
 import portable
 from portable.bindings import Binding, Shared
 from portable.contracts import CacheContract
-from portable.errors import NotFound
+from portable.errors import ConfigError, NotFound
 from portable.quantities import Size
 from portable.testing.clock import Clock
 from portable.urls import Url
@@ -184,6 +184,11 @@ def test_options_come_from_the_url() -> None:
         assert len(cache.get_many(["a", "b", "c"])) == 2
         cache.set("d", b"x" * 20_000)
         assert cache.get("d") is None
+
+
+def test_a_cache_has_room_for_one_at_least() -> None:
+    with pytest.raises(ConfigError, match="max_entries"):
+        portable.open_cache("memory:?max_entries=0")
 
 
 def test_there_is_nothing_to_make() -> None:

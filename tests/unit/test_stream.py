@@ -21,20 +21,22 @@ from portable.errors import (
     BatchError,
     Closed,
     ConfigError,
+    DeadlineExceeded,
     InvalidArgument,
     LimitExceeded,
     NotFound,
     PortableError,
+    PreconditionFailed,
     ResourceNotFound,
     Throttled,
     Unavailable,
     Unsupported,
 )
+from portable.hooks import Running
 from portable.messages import Outgoing
 from portable.records import END, START, NewRecord, Position, Record
 from portable.registry import Adapter, register
 from portable.testing.clock import Clock
-from portable.testing.faults import Faults
 from portable_embedded import sqlite_stream
 from portable_embedded.memory_stream import MemoryStream
 
@@ -460,29 +462,55 @@ def test_places_of_errors(url: str) -> None:
         with pytest.raises(InvalidArgument, match="twenty digits"):
             stream.read("0", after=Position("0", "12"))
         consumer = stream.consumer("g", start=END)
+        with pytest.raises(NotFound) as caught:
+            consumer.seek(Position("99", "0" * 20))
+        assert caught.value.operation == "seek"
+        with pytest.raises(InvalidArgument, match="twenty digits"):
+            consumer.seek(Position("0", "12"))
         assert repr(consumer) == "<StreamConsumer of group 'g' on 'clicks'>"
 
 
+class Recorder:
+    """A hook that notes what it sees, and refuses when it is told to."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[str, str, str, str]] = []
+        self.refuses = False
+
+    def begin(self, resource: str, kind: str, provider: str, operation: str) -> Running:
+        self.seen.append((resource, kind, provider, operation))
+        if self.refuses:
+            raise Throttled("refused by the test")
+        return self
+
+    delay = 0.0
+
+    def end(self, error: BaseException | None) -> None:
+        pass
+
+
 def test_hooks_see_what_a_consumer_does() -> None:
-    faults = Faults()
-    faults.act_on({"clicks": "stream"}, any_name=False)
-    with Cloud(Profile.single("stream", "memory:", {"name": "clicks"}), hooks=(faults,)) as cloud:
+    recorder = Recorder()
+    with Cloud(Profile.single("stream", "memory:", {"name": "clicks"}), hooks=(recorder,)) as cloud:
         stream = cloud.stream("clicks")
         stream.append(b"x")
         consumer = stream.consumer("g")
-        # Waiting in vain for as long as it was told is no failure.
         assert len(consumer.poll(timeout=5)) == 1
+        # Waiting in vain for as long as it was told is no failure.
         assert consumer.poll(timeout=0.01) == []
+        recorder.refuses = True
+        recorder.seen.clear()
         for operation, call in (
             ("poll", lambda: consumer.poll(timeout=0)),
             ("commit", consumer.commit),
             ("lag", consumer.lag),
             ("seek", lambda: consumer.seek(Position("0", ""))),
         ):
-            faults.fail(f"clicks.{operation}", Throttled)
             with pytest.raises(Throttled) as caught:
                 call()
             assert caught.value.operation == operation
+            assert recorder.seen.pop() == ("clicks", "stream", "memory", operation)
+            assert recorder.seen == []
 
 
 def test_no_thread_before_a_consumer_reads_and_none_after_close(url: str) -> None:
@@ -520,6 +548,65 @@ def test_a_consumer_is_its_own_processs(url: str) -> None:
         assert os.waitpid(child, 0)[1] == 0
         consumer.commit()
         assert consumer.lag() == (0 if url == "memory:" else 1)
+
+
+def test_a_consumer_is_closed_in_a_forked_child_whatever_it_was_doing() -> None:
+    with open_stream("memory:") as stream:
+        stream.append(b"x")
+        consumer = stream.consumer("g")
+        assert len(consumer.poll(timeout=5)) == 1
+        consumer._keeper.close()
+        # What happens in the child, without a child.
+        stream._forked()
+        for call in (consumer.poll, consumer.commit, lambda: next(consumer)):
+            with pytest.raises(Closed, match="forked"):
+                call()
+        consumer.close()
+        assert len(stream.consumer("other").poll(timeout=5)) == 1
+
+
+def test_a_backend_that_does_not_answer_a_heartbeat_is_asked_again() -> None:
+    with open_stream("memory:") as stream:
+        consumer: Any = stream.consumer("g")
+        assert consumer.poll(timeout=0) == []
+
+        def unavailable(*, timeout: float) -> None:
+            raise Unavailable("not now")
+
+        def refused(*, timeout: float) -> None:
+            raise ConfigError("never")
+
+        consumer._member.heartbeat = unavailable
+        consumer._heartbeat()
+        consumer._member.heartbeat = refused
+        with pytest.raises(ConfigError):
+            consumer._heartbeat()
+
+
+def test_a_consumer_that_is_closed_while_it_begins_keeps_no_thread() -> None:
+    before = set(threading.enumerate())
+    with open_stream("memory:") as stream:
+        consumer: Any = stream.consumer("g")
+        consumer._closed = "closed meanwhile"
+        with pytest.raises(Closed, match="meanwhile"):
+            consumer._keep()
+        assert set(threading.enumerate()) == before
+
+
+def test_a_document_that_others_change_all_the_time() -> None:
+    with _cloud({}, checkpoint="positions") as cloud:
+        collection = cloud.collection("positions")
+        consumer: Any = cloud.stream("clicks").consumer("g")
+        put = collection.put
+
+        def late(data: Any, **how: Any) -> Any:
+            raise PreconditionFailed("somebody was faster")
+
+        collection.put = late  # type: ignore[method-assign]  # the others
+        with pytest.raises(DeadlineExceeded, match="changed by others"):
+            consumer._member._ledger.update("g", lambda state: state.members.update(x=1.0), timeout=0.05)
+        collection.put = put  # type: ignore[method-assign]  # no others any more
+        assert consumer.poll(timeout=0) == []
 
 
 def test_a_record_is_whole() -> None:

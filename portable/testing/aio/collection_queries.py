@@ -487,6 +487,17 @@ class QueryCases(Suite):
         await self._finds(documents.query(allow_scan=True), wanted)
         await self._finds(documents.query(allow_scan=True).limit(700), wanted[:700])
         await self._finds(documents.order_by("m", allow_scan=True).limit(700), wanted[::-1][:700])
+        page = await documents.order_by("m", allow_scan=True).limit(3).page()
+        page = await documents.order_by("m", allow_scan=True).limit(3).page(page.cursor)
+        assert [document.key for document in page.items] == ["k1096", "k1095", "k1094"]
+        # Few that match, far apart, behind a cursor of those that match.
+        rare = documents.where("m", "in", [-5, -600, -1099], allow_scan=True).order_by("n")
+        page = await rare.limit(1).page()
+        assert [document.key for document in page.items] == ["k0005"]
+        page = await rare.limit(1).page(page.cursor)
+        assert [document.key for document in page.items] == ["k0600"]
+        page = await rare.limit(1).page(page.cursor)
+        assert ([document.key for document in page.items], page.cursor) == (["k1099"], None)
 
     @needs("big_int")
     async def test_large_integers_and_floats_compare_exactly(self) -> None:

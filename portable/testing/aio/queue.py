@@ -13,7 +13,7 @@ import pytest
 from portable import errors
 from portable.messages import Outgoing
 from portable.testing.aio._concurrency import race
-from portable.testing.aio.queue_cases import HOSTILE, PATIENCE
+from portable.testing.aio.queue_cases import HOSTILE
 from portable.testing.aio.queue_consuming import QueueConsumingCases
 from portable.testing.aio.queue_leases import QueueLeaseCases
 from portable.testing.aio.queue_order import QueueOrderCases
@@ -160,11 +160,11 @@ class QueueSuite(QueueLeaseCases, QueueOrderCases, QueueConsumingCases):
         await queue.receive(wait=0)
         started = monotonic()
         received, _ = await race(
-            [functools.partial(queue.receive, wait=PATIENCE), functools.partial(other.send, b"now")]
+            [functools.partial(queue.receive, wait=self.patience), functools.partial(other.send, b"now")]
         )
         assert not isinstance(received, BaseException)
         assert [message.body for message in received] == [b"now"]
-        assert monotonic() - started < PATIENCE
+        assert monotonic() - started < self.patience
 
     async def test_send_many(self) -> None:
         """A batch takes bodies and `Outgoing`, any number, and gives the ids in order."""
@@ -237,6 +237,13 @@ class QueueSuite(QueueLeaseCases, QueueOrderCases, QueueConsumingCases):
         assert [message.body for message in await self.received(queue)] == [b"later"]
         assert monotonic() - started >= 1.4
         assert await queue.receive(wait=0) == []
+
+    @needs("delay")
+    async def test_waiting_receive_wakes_when_due(self) -> None:
+        """A receive that waits gets what becomes due meanwhile."""
+        queue = self.open()
+        sent = await queue.send(b"later", delay=1)
+        assert [message.id for message in await queue.receive(wait=self.patience)] == [sent]
 
     @lacks("delay")
     async def test_no_delay(self) -> None:
@@ -324,17 +331,17 @@ class QueueSuite(QueueLeaseCases, QueueOrderCases, QueueConsumingCases):
     async def test_times_out_in_words_of_ours(self) -> None:
         """A call takes a time limit, and a generous one changes nothing."""
         queue = self.open()
-        await queue.send(b"body", timeout=PATIENCE)
-        (message,) = await queue.receive(wait=PATIENCE, timeout=PATIENCE)
-        await message.extend(30, timeout=PATIENCE)
-        await message.ack(timeout=PATIENCE)
-        await queue.stats(timeout=PATIENCE)
+        await queue.send(b"body", timeout=self.patience)
+        (message,) = await queue.receive(wait=self.patience, timeout=self.patience)
+        await message.extend(30, timeout=self.patience)
+        await message.ack(timeout=self.patience)
+        await queue.stats(timeout=self.patience)
 
     async def test_check(self) -> None:
         """A probe of what is there finds nothing wrong and leaves nothing behind."""
         queue = self.open()
         await queue.send(b"body")
-        await queue.check(timeout=PATIENCE)
-        await queue.check(write=True, timeout=PATIENCE)
+        await queue.check(timeout=self.patience)
+        await queue.check(write=True, timeout=self.patience)
         assert len(await self.received(queue)) == 1
         assert await queue.receive(wait=0) == []

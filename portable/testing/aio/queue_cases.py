@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from time import monotonic
-from typing import Any
+from typing import Any, ClassVar
 
 from portable.testing.aio.suite import Suite
 
-__all__ = ["HOSTILE", "PATIENCE", "QueueCases"]
-
-PATIENCE = 20.0
-"""Seconds to wait for what must come; what comes sooner is not waited for any longer."""
+__all__ = ["HOSTILE", "QueueCases"]
 
 HOSTILE = [
     "../up",
@@ -30,28 +27,33 @@ HOSTILE = [
 
 
 class QueueCases(Suite):
-    """A queue's cases: `open` gives queues."""
+    """A queue's cases: `open` gives queues.
+
+    Attributes:
+        patience: seconds to wait for what must come; what comes sooner is not waited for any longer.
+    """
 
     kind = "queue"
+    patience: ClassVar[float] = 20.0
 
     async def received(self, queue: Any, count: int = 1, *, ack: bool = True) -> list[Any]:
         """Receive so many messages, however many receives that takes."""
         found: list[Any] = []
-        deadline = monotonic() + PATIENCE
-        while len(found) < count and monotonic() < deadline:
-            messages = await queue.receive(min(10, count - len(found)), wait=2)
+        deadline = monotonic() + self.patience
+        while len(found) < count and (left := deadline - monotonic()) > 0:
+            messages = await queue.receive(min(10, count - len(found)), wait=min(left, 5))
             if ack:
                 await queue.ack_many(messages)
             found += messages
-        assert len(found) == count, f"{len(found)} of {count} messages came within {PATIENCE} s"
+        assert len(found) == count, f"{len(found)} of {count} messages came within {self.patience} s"
         return found
 
     async def dead_letter_of(self, queue: Any) -> Any:
         """Wait for a dead letter, while nothing may be received from the queue itself."""
-        deadline = monotonic() + PATIENCE
+        deadline = monotonic() + self.patience
         while monotonic() < deadline:
             assert await queue.receive(wait=0) == []
             letters = await queue.dead_letters.receive(wait=1)
             if letters:
                 return letters[0]
-        raise AssertionError(f"no dead letter came within {PATIENCE} s")
+        raise AssertionError(f"no dead letter came within {self.patience} s")

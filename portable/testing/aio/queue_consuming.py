@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from portable.aio._concurrency import Stop, pause
-from portable.testing.aio.queue_cases import PATIENCE, QueueCases
+from portable.testing.aio.queue_cases import QueueCases
 
 __all__ = ["QueueConsumingCases"]
 
@@ -121,7 +121,7 @@ class QueueConsumingCases(QueueCases):
             begun.append(message.body)
             if len(begun) >= 3:
                 stop.set()
-            await pause(stop, PATIENCE)
+            await pause(stop, self.patience)
             finished.append(message.body)
 
         count = await queue.consume(handle, concurrency=3, stop=stop)
@@ -136,7 +136,7 @@ class QueueConsumingCases(QueueCases):
         others: list[Any] = []
 
         async def handle(_: Any) -> None:
-            others.extend(await other.receive(wait=5))
+            others.extend(await other.receive(wait=4))
 
         assert await queue.consume(handle, max_messages=1) == 1
         assert others == []
@@ -150,7 +150,7 @@ class QueueConsumingCases(QueueCases):
 
         async def hang(_: Any) -> None:
             stop.set()
-            await pause(never, 10 * PATIENCE)
+            await pause(never, 10 * self.patience)
 
         try:
             await queue.consume(hang, concurrency=2, stop=stop, drain_timeout=0.2)

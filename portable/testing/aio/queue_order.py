@@ -10,7 +10,7 @@ import pytest
 from portable import errors
 from portable.messages import Outgoing
 from portable.testing.aio._concurrency import race
-from portable.testing.aio.queue_cases import PATIENCE, QueueCases
+from portable.testing.aio.queue_cases import QueueCases
 from portable.testing.aio.suite import lacks, needs
 
 __all__ = ["QueueOrderCases"]
@@ -144,4 +144,4 @@ class QueueOrderCases(QueueCases):
         with pytest.raises(errors.Unsupported):
             await self.open().send(b"body", ordering_key="a")
         with pytest.raises(errors.ConfigError):
-            await self.open("ordered", ordered=True).receive(wait=0, timeout=PATIENCE)
+            await self.open("ordered", ordered=True).receive(wait=0, timeout=self.patience)

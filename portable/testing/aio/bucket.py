@@ -1,0 +1,13 @@
+"""The conformance suite of buckets."""
+
+from __future__ import annotations
+
+from portable.testing.aio.bucket_files import BucketFileCases
+from portable.testing.aio.bucket_listing import BucketListingCases
+from portable.testing.aio.bucket_objects import BucketObjectCases
+
+__all__ = ["BucketSuite"]
+
+
+class BucketSuite(BucketObjectCases, BucketListingCases, BucketFileCases):
+    """What every bucket must keep; derive a class whose name starts with `Test` and give it a `url`."""
