@@ -206,18 +206,22 @@ def _encoded(segment: str | None) -> bytes | None:
 
 def _any_below(folder: Folder) -> bool:
     """Say whether there is an object in a folder or below it, without sorting what may be many."""
-    folders: list[str] = []
-    with _entries(folder) as entries:
-        for entry in entries:
-            if entry.is_dir(follow_symlinks=False):
-                folders.append(entry.name)
-            elif (
-                entry.is_file(follow_symlinks=False)
-                and _encoded(decoded(entry.name.removesuffix(BESIDE), at_root=False)) is not None
-            ):
-                return True
-    for name in folders:
+    # Paths, because open folders are few and keys may be deep.
+    todo: list[tuple[str, ...]] = [()]
+    while todo:
+        path = todo.pop()
         with contextlib.suppress(*MISSING):
-            if _any_below(folder.inner(name)):
-                return True
+            inner = folder
+            for name in path:
+                inner = inner.inner(name)
+            with _entries(inner) as entries:
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        todo.append((*path, entry.name))
+                    elif entry.is_file(follow_symlinks=False) and _is_object(entry.name):
+                        return True
     return False
+
+
+def _is_object(name: str) -> bool:
+    return _encoded(decoded(name.removesuffix(BESIDE), at_root=False)) is not None

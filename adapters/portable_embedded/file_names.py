@@ -22,7 +22,8 @@ MORE = "%more"
 """Ends the name of a folder that is the beginning of a name too long for one."""
 
 _EMPTY = "%empty"
-_LONGEST = 240
+# A name has 255 bytes, and must have room for what makes it the name beside.
+_LONGEST = 255 - len(BESIDE)
 _PIECE = 200
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f]|%(?=(?:[01][0-9A-F]|7F|25|2E)|(?:empty|object|more)\Z)")
 _ESCAPE = re.compile(r"%([01][0-9A-F]|7F|25|2E)")

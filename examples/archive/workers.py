@@ -82,5 +82,6 @@ class Workers:
         self._started += 1
         name = f"worker-{self._started}"
         command = [sys.executable, str(_PROGRAM), self._profile, name]
-        # Its standard input ends with this process, however that ends; then the worker does too.
-        self._running[name] = subprocess.Popen(command, stdin=subprocess.PIPE)  # noqa: S603 (our own program)
+        # Its standard input ends with this process, however that ends; then the worker does too. Ctrl-C is for this
+        # process alone, which then stops the workers: so they are in a session of their own.
+        self._running[name] = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)  # noqa: S603 (our own program)

@@ -20,14 +20,15 @@ from portable.errors import (
     Unsupported,
 )
 from portable.testing._concurrency import race
-from portable.testing.collection_queries import QueryCases
+from portable.testing.collection_pages import PageCases
+from portable.testing.collection_updates import UpdateCases
 from portable.testing.collection_writes import WriteCases
 from portable.testing.suite import lacks, needs
 
 __all__ = ["CollectionSuite"]
 
 
-class CollectionSuite(WriteCases, QueryCases):
+class CollectionSuite(WriteCases, UpdateCases, PageCases):
     """Every guarantee of a collection."""
 
     kind = "collection"

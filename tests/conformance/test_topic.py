@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import ClassVar
 
 import pytest
-from portable.testing.topic import SubscriptionSuite, TopicSuite
 
 from portable.testing.aio.topic import SubscriptionSuite as AsyncSubscriptionSuite
 from portable.testing.aio.topic import TopicSuite as AsyncTopicSuite
+from portable.testing.topic import SubscriptionSuite, TopicSuite
 
 
 class _SqliteFile:

@@ -101,6 +101,7 @@ def test_a_killed_process_leaves_whole_transactions(tmp_path: Path) -> None:
         for turn in range(5):
             process = start(TRANSFER, path, turn)
             assert process.stdout is not None
+            done = 0
             for _ in range(10 + turn):
                 done = int(process.stdout.readline())
             os.kill(process.pid, signal.SIGKILL)

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import pytest
 
+from portable import cloud
+from portable.aio import cloud as aio_cloud
+from portable.registry import provider
+
 pytest_plugins = ["pytester"]
+
+# What is imported here is not imported anew by each of the runs inside.
+for kind in cloud.KINDS:
+    cloud.portable_type(kind)
+    aio_cloud.portable_type(kind)
+    provider("sqlite" if kind == "database" else "memory", kind).load()
 
 CONFIG = """
 default_profile = "local"

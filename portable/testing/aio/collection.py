@@ -19,14 +19,15 @@ from portable.errors import (
     Unsupported,
 )
 from portable.testing.aio._concurrency import race
-from portable.testing.aio.collection_queries import QueryCases
+from portable.testing.aio.collection_pages import PageCases
+from portable.testing.aio.collection_updates import UpdateCases
 from portable.testing.aio.collection_writes import WriteCases
 from portable.testing.aio.suite import lacks, needs
 
 __all__ = ["CollectionSuite"]
 
 
-class CollectionSuite(WriteCases, QueryCases):
+class CollectionSuite(WriteCases, UpdateCases, PageCases):
     """Every guarantee of a collection."""
 
     kind = "collection"
