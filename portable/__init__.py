@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from portable.messages import Outgoing, QueueStats
     from portable.objects import ObjectInfo, Prefix, SignedRequest
     from portable.queue import Queue, Subscription
-    from portable.records import END, START, NewRecord, Position, Record
+    from portable.records import END, START, Position, Record
     from portable.stream import Stream
     from portable.stream_consumer import StreamConsumer
     from portable.topic import Topic
@@ -65,7 +65,6 @@ __all__ = [
     "Document",
     "Lock",
     "Message",
-    "NewRecord",
     "ObjectInfo",
     "Outgoing",
     "Page",
@@ -109,7 +108,6 @@ _HOMES = {
     "END": "portable.records",
     "Lock": "portable.lock",
     "Message": "portable.message",
-    "NewRecord": "portable.records",
     "ObjectInfo": "portable.objects",
     "Outgoing": "portable.messages",
     "Page": "portable.batches",

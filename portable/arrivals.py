@@ -13,6 +13,7 @@ class Subscribed(Protocol):
 
     def close(self) -> None:
         """Call it no more."""
+        ...
 
 
 class Arrivals(Protocol):
@@ -23,9 +24,12 @@ class Arrivals(Protocol):
 
     def version(self) -> int:
         """The number now."""
+        ...
 
     def wait(self, version: int, timeout: float) -> bool:
         """Block this thread until the number is no longer `version` (True) or `timeout` seconds are over (False)."""
+        ...
 
     def subscribe(self, callback: Callable[[], None]) -> Subscribed:
         """Call `callback`, from any thread, at each change until the subscription is closed."""
+        ...

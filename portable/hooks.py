@@ -15,6 +15,7 @@ class Running(Protocol):
 
     def end(self, error: BaseException | None) -> None:
         """Take note of how it ended; may raise, to fail an operation that was applied."""
+        ...
 
 
 class Hook(Protocol):
@@ -22,3 +23,4 @@ class Hook(Protocol):
 
     def begin(self, resource: str, kind: str, provider: str, operation: str) -> Running:
         """Take note that an operation starts; may raise, to fail it before it is applied."""
+        ...

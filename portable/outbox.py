@@ -17,7 +17,6 @@ from portable._concurrency import Stop, kept, pause
 from portable.errors import PortableError
 from portable.messages import Outgoing
 from portable.outbox_entries import FailedEntry, OutboxEntry
-from portable.records import NewRecord
 
 if TYPE_CHECKING:
     from portable._engine import Connection, Session
@@ -152,7 +151,7 @@ def _deliver(database: Database, due: Sequence[tuple[int, OutboxEntry]]) -> tupl
 def _send(database: Database, kind: str, resource: str, entries: list[OutboxEntry]) -> Sequence[object]:
     cloud = database._cloud  # noqa: SLF001 (the outbox is the database's own half)
     if kind == "stream":
-        records = [NewRecord(one.body, key=one.ordering_key, attributes=one.attributes) for one in entries]
+        records = [Outgoing(one.body, ordering_key=one.ordering_key, attributes=one.attributes) for one in entries]
         return (cloud.stream(resource).append_many(records, return_errors=True)).results  # type: ignore[no-any-return]  # the cloud is not typed here, to keep imports acyclic
     messages = [
         Outgoing(

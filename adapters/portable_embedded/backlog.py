@@ -178,6 +178,14 @@ class Backlog:
                 entry.due = now
         self._compact()
 
+    def unhide(self, latest: float, now: float) -> None:
+        """Make ready what was ready before the clock was set back from `latest`; leases and delays stay."""
+        for entry in self._entries.values():
+            if not entry.leased and now < entry.due <= latest:
+                entry.due = now
+        self._compact()
+        self.news.changed()
+
     def _line_up(self, key: str, number: int, due: float) -> float:
         line = self._keys.get(key)
         if line is None:

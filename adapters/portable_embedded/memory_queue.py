@@ -20,6 +20,10 @@ from portable_embedded.memory import News, Space, space
 __all__ = ["MemoryQueue", "Options"]
 
 
+CLOCK_SLACK = 1.0
+"""How far the clock may go back, in seconds, before anybody cares."""
+
+
 class Options(DriverOptions, frozen=True, kw_only=True):
     """`memory:` keeps a queue as long as its cloud is open; `memory:NAME` one that all clouds of the process share."""
 
@@ -57,6 +61,8 @@ class MemoryQueue:
         self.buries = self._contract.dead_letter is None
         self._max_deliveries = self._contract.max_deliveries if self.buries else 1 << 62
         self._backlog = Backlog(self._space, ordered=False)
+        # The latest time that this driver has seen.
+        self._latest = 0.0
 
     @property
     def native(self) -> Space:
@@ -74,7 +80,7 @@ class MemoryQueue:
             self.create()
         with self._lock:
             self._backlog = self._find()
-            self._backlog.keep_order(ordered=self._contract.ordered, now=self._clock())
+            self._backlog.keep_order(ordered=self._contract.ordered, now=self._now())
         if self._binding.on_clock_moved is not None:
             self._binding.on_clock_moved(self._backlog.news.changed)
 
@@ -102,7 +108,7 @@ class MemoryQueue:
 
     def send(self, messages: Sequence[Outgoing], *, timeout: float) -> list[str | PortableError]:  # noqa: ARG002 (memory does not wait)
         """Add messages."""
-        now = self._clock()
+        now = self._now()
         with self._lock:
             backlog = self._backlog
             ids: list[str | PortableError] = [backlog.add(message, now) for message in messages]
@@ -111,7 +117,7 @@ class MemoryQueue:
 
     def receive(self, max_messages: int, *, visibility: float, timeout: float) -> list[Delivery]:  # noqa: ARG002 (memory does not wait)
         """Lease what is ready."""
-        now = self._clock()
+        now = self._now()
         with self._lock:
             given, exhausted = self._backlog.lease(max_messages, now, visibility, self._max_deliveries)
             for delivery in exhausted:
@@ -121,17 +127,17 @@ class MemoryQueue:
     def next_due(self, *, timeout: float) -> float | None:  # noqa: ARG002 (memory does not wait)
         """Look when the next message is due."""
         with self._lock:
-            return self._backlog.due_in(self._clock())
+            return self._backlog.due_in(self._now())
 
     def ack(self, deliveries: Sequence[Delivery], *, timeout: float) -> list[PortableError | None]:  # noqa: ARG002 (memory does not wait)
         """Remove messages."""
-        now = self._clock()
+        now = self._now()
         with self._lock:
             return [self._backlog.remove(delivery, now) for delivery in deliveries]
 
     def nack(self, deliveries: Sequence[Delivery], *, delay: float, timeout: float) -> None:  # noqa: ARG002 (memory does not wait)
         """Give messages back, or bury those that have used up their deliveries."""
-        now = self._clock()
+        now = self._now()
         with self._lock:
             for delivery in deliveries:
                 if delivery.count >= self._max_deliveries:
@@ -148,7 +154,7 @@ class MemoryQueue:
         timeout: float,  # noqa: ARG002 (memory does not wait)
     ) -> list[PortableError | None]:
         """Hold messages for longer."""
-        now = self._clock()
+        now = self._now()
         with self._lock:
             return [self._backlog.extend(delivery, now, seconds) for delivery in deliveries]
 
@@ -160,14 +166,14 @@ class MemoryQueue:
         timeout: float,  # noqa: ARG002 (memory does not wait)
     ) -> list[PortableError | None]:
         """Move messages to the dead-letter queue."""
-        now = self._clock()
+        now = self._now()
         with self._lock:
             return [self._bury(delivery, reason, now) for delivery in deliveries]
 
     def stats(self, *, timeout: float) -> QueueStats:  # noqa: ARG002 (memory does not wait)
         """Count messages."""
         with self._lock:
-            return self._backlog.stats(self._clock())
+            return self._backlog.stats(self._now())
 
     def purge(self, *, timeout: float) -> None:  # noqa: ARG002 (memory does not wait)
         """Remove every message."""
@@ -177,7 +183,17 @@ class MemoryQueue:
     def peek(self, max_messages: int, *, timeout: float) -> list[Delivery]:  # noqa: ARG002 (memory does not wait)
         """Look at what would be received."""
         with self._lock:
-            return self._backlog.peek(max_messages, self._clock())
+            return self._backlog.peek(max_messages, self._now())
+
+    def _now(self) -> float:
+        now = self._clock()
+        if now >= self._latest:
+            self._latest = now
+        elif now < self._latest - CLOCK_SLACK:
+            with self._lock:
+                self._backlog.unhide(self._latest, now)
+            self._latest = now
+        return now
 
     def _wanted(self) -> dict[str, str]:
         wanted = {self._name: self._binding.kind}

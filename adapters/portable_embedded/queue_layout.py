@@ -26,6 +26,8 @@ __all__ = [
     "DUE",
     "EXTEND",
     "EXTENDED",
+    "HIDDEN_BEFORE",
+    "HIDDEN_NEW",
     "INSERT",
     "LAST_OF_KEY",
     "LEASE",
@@ -36,6 +38,8 @@ __all__ = [
     "STATS",
     "UNBLOCK",
     "UNBLOCK_ALL",
+    "UNHIDE_BEFORE",
+    "UNHIDE_NEW",
     "UNLEASE",
     "Ids",
     "channel",
@@ -101,6 +105,14 @@ PEEK = """SELECT id, count, sent, key, attributes, body FROM queue_message
     WHERE queue = ? AND due <= ? ORDER BY due, id LIMIT ?"""
 STATS = """SELECT count(*), count(*) FILTER (WHERE leased AND due > ?2),
     count(*) FILTER (WHERE NOT leased AND due > ?2 AND due < ?3) FROM queue_message WHERE queue = ?1"""
+
+
+# What was ready is ready, though the clock was set back: seen by a driver that knows the time before, or, where nobody
+# is left who does, by a message without delay that was sent later than now.
+HIDDEN_BEFORE = "SELECT 1 FROM queue_message WHERE queue = ?1 AND due > ?2 AND due <= ?3 AND leased = 0 LIMIT 1"
+UNHIDE_BEFORE = "UPDATE queue_message SET due = ?2 WHERE queue = ?1 AND due > ?2 AND due <= ?3 AND leased = 0"
+HIDDEN_NEW = "SELECT 1 FROM queue_message WHERE queue = ?1 AND due > ?2 AND due = sent AND count = 0 LIMIT 1"
+UNHIDE_NEW = "UPDATE queue_message SET due = ?2 WHERE queue = ?1 AND due > ?2 AND due = sent AND count = 0"
 
 
 class Ids:

@@ -34,6 +34,9 @@ T = TypeVar("T")
 DEDUP_MILLISECONDS = 300_000
 ATTEMPTS = 8
 
+CLOCK_SLACK = 1000
+"""How far the clock may go back, in milliseconds, before anybody cares."""
+
 _ids = Ids()
 
 
@@ -76,6 +79,8 @@ class SqliteQueue:
         self._channel = queue_layout.channel(binding.name)
         self._open_store: Store | None = None
         self._arrivals: Channel | None = None
+        # The latest time that this driver has seen.
+        self._latest = 0
         self._queue = 0
         self._dead = 0
         # A dead-letter queue that the contract names may live elsewhere.
@@ -127,6 +132,8 @@ class SqliteQueue:
             raise
         self._arrivals = Channel(store.changes, self._channel, self._binding.on_clock_moved)
         self._open_store = store
+        now = self._now()
+        self._unhide(queue_layout.HIDDEN_NEW, queue_layout.UNHIDE_NEW, (self._queue, now))
 
     def close(self) -> None:
         """Let go of the file."""
@@ -158,29 +165,28 @@ class SqliteQueue:
 
     def send(self, messages: Sequence[Outgoing], *, timeout: float) -> list[str | PortableError]:
         """Add messages, in one transaction."""
+        now = self._now()
         for _ in range(ATTEMPTS):
             # Two processes can come up with the same number in the same millisecond; the next one is another.
             with contextlib.suppress(sqlite3.IntegrityError):
                 if len(messages) == 1:
                     message = messages[0]
                     if message.dedup_id is None and (message.ordering_key is None or not self._ordered):
-                        return [self._send_one(message, timeout)]
+                        return [self._send_one(message, now, timeout)]
                 return self._store.write(
-                    lambda connection: self._add(connection, messages), notify=self._channel, timeout=timeout
+                    lambda connection: self._add(connection, messages, now), notify=self._channel, timeout=timeout
                 )
         raise Unavailable("every number for the message was taken; try again")
 
-    def _send_one(self, message: Outgoing, timeout: float) -> str:
+    def _send_one(self, message: Outgoing, now: int, timeout: float) -> str:
         number = next(_ids.next)
-        now = int(self._clock() * 1000)
         due = now + math.ceil(message.delay * 1000) if message.delay else now
         attributes = encode_attributes(message.attributes) if message.attributes else None
         row = (self._queue, due, number, now, message.ordering_key, attributes, message.body)
         self._store.execute(queue_layout.INSERT, row, notify=self._channel, timeout=timeout)
         return str(number)
 
-    def _add(self, connection: sqlite3.Connection, messages: Sequence[Outgoing]) -> list[str | PortableError]:
-        now = int(self._clock() * 1000)
+    def _add(self, connection: sqlite3.Connection, messages: Sequence[Outgoing], now: int) -> list[str | PortableError]:
         ids: list[str | PortableError] = []
         rows: list[tuple[object, ...]] = []
         for message in messages:
@@ -215,7 +221,7 @@ class SqliteQueue:
         return None if known is None else str(known[0])
 
     def _unlease(self, deliveries: list[Delivery]) -> None:
-        now = int(self._clock() * 1000)
+        now = self._now()
         rows: list[tuple[int, ...]] = [(now, *self._key(delivery)) for delivery in deliveries]
         # What cannot be given back comes back when its lease ends.
         with contextlib.suppress(PortableError):
@@ -225,7 +231,7 @@ class SqliteQueue:
     def receive(self, max_messages: int, *, visibility: float, timeout: float) -> list[Delivery]:
         """Lease what is ready, in one statement."""
         while True:
-            now = int(self._clock() * 1000)
+            now = self._now()
             due = now + math.ceil(visibility * 1000)
             if max_messages == 1:
                 rows = self._store.execute(queue_layout.LEASE_ONE, (self._queue, now, due), timeout=timeout)
@@ -248,7 +254,7 @@ class SqliteQueue:
         if not rows or rows[0][0] == BLOCKED:
             return None
         due: int = rows[0][0]
-        return max(0.0, due / 1000 - self._clock())
+        return max(0.0, (due - self._now()) / 1000)
 
     def ack(self, deliveries: Sequence[Delivery], *, timeout: float) -> list[PortableError | None]:
         """Remove messages."""
@@ -268,7 +274,7 @@ class SqliteQueue:
         exhausted = [delivery for delivery in deliveries if delivery.count >= self._max_deliveries]
         if exhausted:
             self.bury(exhausted, reason=self._exhausted(), timeout=timeout)
-        due = math.ceil((self._clock() + delay) * 1000) if delay else int(self._clock() * 1000)
+        due = self._now() + math.ceil(delay * 1000)
         rows: list[tuple[int, ...]] = [
             (due, *self._key(delivery)) for delivery in deliveries if delivery.count < self._max_deliveries
         ]
@@ -277,7 +283,7 @@ class SqliteQueue:
 
     def extend(self, deliveries: Sequence[Delivery], *, seconds: float, timeout: float) -> list[PortableError | None]:
         """Hold messages for longer."""
-        due = math.ceil((self._clock() + seconds) * 1000)
+        due = self._now() + math.ceil(seconds * 1000)
 
         def move(connection: sqlite3.Connection, delivery: Delivery) -> bool:
             return connection.execute(queue_layout.EXTEND, (due, *self._key(delivery))).rowcount == 1
@@ -290,7 +296,7 @@ class SqliteQueue:
 
     def bury(self, deliveries: Sequence[Delivery], *, reason: str, timeout: float) -> list[PortableError | None]:
         """Move messages to the dead-letter queue."""
-        now = int(self._clock() * 1000)
+        now = self._now()
         name = self._binding.resource
 
         def move(connection: sqlite3.Connection, delivery: Delivery) -> bool:
@@ -304,7 +310,7 @@ class SqliteQueue:
 
     def stats(self, *, timeout: float) -> QueueStats:
         """Count messages."""
-        now = int(self._clock() * 1000)
+        now = self._now()
         ((total, leased, delayed),) = self._store.fetch(
             queue_layout.STATS, (self._queue, now, BLOCKED), timeout=timeout
         )
@@ -316,9 +322,28 @@ class SqliteQueue:
 
     def peek(self, max_messages: int, *, timeout: float) -> list[Delivery]:
         """Look at what would be received."""
-        now = int(self._clock() * 1000)
+        now = self._now()
         rows = self._store.fetch(queue_layout.PEEK, (self._queue, now, max_messages), timeout=timeout)
         return [_delivery(row, now) for row in rows]
+
+    # Time
+
+    def _now(self) -> int:
+        now = int(self._clock() * 1000)
+        if now >= self._latest:
+            self._latest = now
+        elif now < self._latest - CLOCK_SLACK:
+            latest, self._latest = self._latest, now
+            self._unhide(queue_layout.HIDDEN_BEFORE, queue_layout.UNHIDE_BEFORE, (self._queue, now, latest))
+        return now
+
+    def _unhide(self, hidden: str, unhide: str, numbers: tuple[int, ...]) -> None:
+        """Make ready what was ready before the clock was set back; it would be hidden until the clock is there again.
+
+        Leases and delays are left alone: to end one early would deliver twice.
+        """
+        if self._open_store is not None and self._store.fetch(hidden, numbers):
+            self._store.execute(unhide, numbers, notify=self._channel)
 
     # Settling
 
@@ -356,7 +381,7 @@ class SqliteQueue:
         frees_key: bool = False,
     ) -> list[PortableError | None]:
         """Change each message that is still held, in one transaction; the rest is `LeaseLost`."""
-        now = int(self._clock() * 1000)
+        now = self._now()
 
         def work(connection: sqlite3.Connection) -> list[PortableError | None]:
             answers: list[PortableError | None] = []
@@ -466,7 +491,8 @@ def _delivery(row: tuple[Any, ...], due: int) -> Delivery:
     return Delivery(
         id=str(number),
         receipt=_Lease(number, due, count),
-        body=body,
+        # Another program may have written text.
+        body=body if isinstance(body, bytes) else str(body).encode(),
         attributes=decode_attributes(attributes) if attributes else {},
         count=count,
         sent_at=sent / 1000,

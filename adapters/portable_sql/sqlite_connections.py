@@ -23,7 +23,7 @@ __all__ = ["Connection", "watch"]
 class Cursor(sqlite3.Cursor):
     """A cursor whose calls hold the lock of its connection."""
 
-    connection: Connection
+    connection: Connection  # pyright: ignore[reportIncompatibleMethodOverride]  # it is ours, as made by `Connection.cursor`
 
     def execute(self, *args: Any) -> Cursor:
         """Run a statement."""
@@ -40,10 +40,10 @@ class Cursor(sqlite3.Cursor):
         with self.connection.calling:
             return super().fetchone()
 
-    def fetchmany(self, *args: Any) -> list[Any]:
+    def fetchmany(self, size: int | None = 1) -> list[Any]:
         """Give the next rows."""
         with self.connection.calling:
-            return super().fetchmany(*args)
+            return super().fetchmany(size)
 
     def fetchall(self) -> list[Any]:
         """Give the rows that are left."""

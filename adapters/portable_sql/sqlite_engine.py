@@ -16,6 +16,7 @@ from urllib.parse import quote
 import sqlalchemy
 from sqlalchemy import event
 from sqlalchemy.engine import URL, Engine
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 from sqlalchemy.util import await_only
@@ -89,7 +90,7 @@ def _patiently(call: Callable[[], object], sleep: Callable[[float], object], bus
     while True:
         try:
             call()
-        except (sqlite3.OperationalError, sqlalchemy.exc.OperationalError) as error:
+        except (sqlite3.OperationalError, OperationalError) as error:
             if "locked" not in str(error) or time.monotonic() > deadline:
                 raise
             sleep(random.uniform(0.001, 0.01))  # noqa: S311 (jitter needs no secrecy)

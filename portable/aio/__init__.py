@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from portable.documents import Check, Create, Delete, Document, Put, Replace, Update
     from portable.messages import Outgoing, QueueStats
     from portable.objects import ObjectInfo, Prefix, SignedRequest
-    from portable.records import END, START, NewRecord, Position, Record
+    from portable.records import END, START, Position, Record
 
 __all__ = [
     "END",
@@ -58,7 +58,6 @@ __all__ = [
     "Document",
     "Lock",
     "Message",
-    "NewRecord",
     "ObjectInfo",
     "Outgoing",
     "Page",
@@ -102,7 +101,6 @@ _HOMES = {
     "END": "portable.records",
     "Lock": "portable.aio.lock",
     "Message": "portable.aio.message",
-    "NewRecord": "portable.records",
     "ObjectInfo": "portable.objects",
     "Outgoing": "portable.messages",
     "Page": "portable.batches",

@@ -290,13 +290,16 @@ class Bucket(Resource[BucketDriver]):
 
         async with limit(timeout):
             if size == 1:
-                results = await self._each([functools.partial(delete_one, key) for key in todo], 16)
+                results = await self._each("delete_many", [functools.partial(delete_one, key) for key in todo], 16)
             else:
                 batches = [todo[at : at + size] for at in range(0, len(todo), size)]
                 calls = [functools.partial(delete_some, batch) for batch in batches]
                 results = []
-                for batch, answer in zip(batches, await self._each(calls, 4), strict=True):
+                for batch, answer in zip(batches, await self._each("delete_many", calls, 4), strict=True):
                     results += [answer] * len(batch) if isinstance(answer, PortableError) else answer
+        for error in results:
+            if error is not None:
+                self._placed(error, "delete_many")
         return _batch(results, return_errors=return_errors, what="deleted")
 
     @iteration
@@ -417,9 +420,9 @@ class Bucket(Resource[BucketDriver]):
         for item in items:
             window.append(functools.partial(put_one, item))
             if len(window) == concurrency * 8:
-                results += await self._each(window, concurrency)
+                results += await self._each("put_many", window, concurrency)
                 window = []
-        results += await self._each(window, concurrency)
+        results += await self._each("put_many", window, concurrency)
         return _batch(results, return_errors=False, what="written").succeeded
 
     @long_operation
@@ -444,7 +447,7 @@ class Bucket(Resource[BucketDriver]):
         for key in todo:
             object_keys.check_key(key)
         calls = [functools.partial(self.get, key, timeout=timeout) for key in todo]
-        return _batch(await self._each(calls, concurrency), return_errors=False, what="read").succeeded
+        return _batch(await self._each("get_many", calls, concurrency), return_errors=False, what="read").succeeded
 
     @long_operation
     async def upload(
@@ -604,7 +607,7 @@ class Bucket(Resource[BucketDriver]):
         return f"{self.url} {self._binding.name}"
 
     async def _each(
-        self, calls: Sequence[Callable[[], Coroutine[Any, Any, T]]], concurrency: int
+        self, operation: str, calls: Sequence[Callable[[], Coroutine[Any, Any, T]]], concurrency: int
     ) -> builtins.list[T | PortableError]:
         """Make all calls, and give each one's value or error, in order."""
 
@@ -612,7 +615,7 @@ class Bucket(Resource[BucketDriver]):
             try:
                 return await call()
             except PortableError as error:
-                return error
+                return self._placed(error, operation)
 
         # A driver that never blocks gains nothing from threads.
         width = 1 if self._instant else concurrency

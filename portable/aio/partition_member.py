@@ -28,15 +28,19 @@ class PartitionSource(Protocol):
 
     async def read(self, partition: str, after: Edge | Position, limit: int, *, timeout: float) -> list[Record[bytes]]:
         """Give records of a partition in order."""
+        ...
 
     async def end(self, partition: str, *, timeout: float) -> Position:
         """Give the position after which the next record will be."""
+        ...
 
     async def backlog(self, partition: str, after: str, *, timeout: float) -> int | None:
         """Count the records after a position's value."""
+        ...
 
     async def partitions(self, *, timeout: float) -> list[str]:
         """Give the names of the partitions."""
+        ...
 
 
 class GroupLedger(Protocol):
@@ -44,6 +48,7 @@ class GroupLedger(Protocol):
 
     async def read(self, group: str, *, timeout: float) -> GroupState:
         """Give a group's state; an empty one where there is none."""
+        ...
 
     async def update(
         self, group: str, change: Callable[[GroupState], object], *, quiet: bool = False, timeout: float
@@ -53,6 +58,7 @@ class GroupLedger(Protocol):
         `change` changes the state that it is given, may be called several times, and counts once. With `quiet` nobody
         needs to be woken for it.
         """
+        ...
 
 
 class _Held:

@@ -84,7 +84,10 @@ def test_a_key_stands_where_the_wire_format_says(bucket: Any, root: Path, key: s
     assert keys(bucket) == [key]
 
 
-@given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=300) | st.text("a/.%25EFempty\x01", min_size=1))
+@given(
+    st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=300)
+    | st.text("a/.%25EFempty\x01", min_size=1)
+)
 def test_names_can_be_undone_and_are_names(key: str) -> None:
     names = names_of(key)
     assert key_of(names) == key

@@ -180,7 +180,9 @@ class CopiesBytesOnly(MemoryBucket):
     def copy(self, source: str, target: str, origin: Any, *, timeout: float) -> ObjectInfo | None:
         if origin is not None:
             return None
-        return self.put(target, self.get(source, 0, None, None, timeout=timeout), ObjectHeaders(), None, timeout=timeout)
+        return self.put(
+            target, self.get(source, 0, None, None, timeout=timeout), ObjectHeaders(), None, timeout=timeout
+        )
 
 
 class FailsOnMissing(MemoryBucket):
@@ -199,9 +201,7 @@ class LosesDeletes(MemoryBucket):
         return [None for _ in keys]
 
 
-BROKEN = [
-    broken for broken in (*globals().values(),) if isinstance(broken, type) and MemoryBucket in broken.__bases__
-]
+BROKEN = [broken for broken in (*globals().values(),) if isinstance(broken, type) and MemoryBucket in broken.__bases__]
 register(
     Adapter(
         schemes={f"broken-{broken.__name__.lower()}": {"bucket": f"{__name__}:{broken.__name__}"} for broken in BROKEN},
