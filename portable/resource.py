@@ -89,6 +89,8 @@ class Resource(Generic[D]):
     def check(self, *, write: bool = False, timeout: float = 2.0) -> None:
         """Probe the backend: it is reachable, we are authorised, and it has what the contract asks for.
 
+        Like every use it makes what is missing, where the binding may.
+
         Args:
             write: also prove that writing is allowed, and leave nothing behind.
             timeout: seconds.
@@ -97,8 +99,8 @@ class Resource(Generic[D]):
             PortableError: what is wrong.
         """
         try:
-            if self._closed:
-                raise self._is_closed()
+            if not self._opened:
+                self._open()
             self._driver.check(write=write, timeout=timeout)
         except PortableError as error:
             raise self._placed(error, "check")  # noqa: B904 (the same error, which keeps its cause)

@@ -7,7 +7,7 @@ import contextlib
 import functools
 import inspect
 from asyncio import Lock, sleep
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Iterable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar
 
@@ -107,11 +107,10 @@ def _around(
             if not self._opened:
                 await self._open()
             if self._hooks:
-                return await _hooked(self, name, method, *args, **kwargs)
+                return await _hooked(self, name, bounded, method, *args, **kwargs)
             if not bounded or self._instant:
                 return await method(self, *args, **kwargs)
-            limit = kwargs.get("timeout")
-            async with asyncio.timeout(self._timeout if limit is None else limit):  # type: ignore[arg-type]  # a float by every signature
+            async with asyncio.timeout(_limit(self, kwargs)):
                 return await method(self, *args, **kwargs)
         except PortableError as error:
             raise self._placed(error, name)  # noqa: B904 (the same error, which keeps its cause)
@@ -121,19 +120,28 @@ def _around(
     return call
 
 
+def _limit(self: Resource[Any], kwargs: Mapping[str, Any]) -> float:
+    asked: float | None = kwargs.get("timeout")
+    return self._timeout if asked is None else asked
+
+
 def _expired() -> DeadlineExceeded:
     return DeadlineExceeded("the timeout ran out before the answer came", maybe_applied=True)
 
 
 async def _hooked(
-    self: R, name: str, method: Callable[Concatenate[R, P], Coroutine[Any, Any, T]], *args: P.args, **kwargs: P.kwargs
+    self: R,
+    name: str,
+    bounded: bool,  # noqa: FBT001 (what follows is the method's own)
+    method: Callable[Concatenate[R, P], Coroutine[Any, Any, T]],
+    *args: P.args,
+    **kwargs: P.kwargs,
 ) -> T:
     running = _begin(self, name)
     error: BaseException | None = None
     try:
         await _delayed(running, kwargs.get("timeout"), self._timeout)
-        limit = kwargs.get("timeout")
-        async with asyncio.timeout(limit):  # type: ignore[arg-type]  # a float by every signature
+        async with asyncio.timeout(_limit(self, kwargs) if bounded else None):
             return await method(self, *args, **kwargs)
     except BaseException as raised:
         error = raised
@@ -212,7 +220,7 @@ def iteration(method: Callable[Concatenate[R, P], AsyncIterator[T]]) -> Callable
             async with contextlib.aclosing(method(self, *args, **kwargs)) as source:  # type: ignore[type-var]  # generator functions alone come here
                 if self._hooks:
                     # The operation that hooks see is the first step; the later ones are the caller's pace.
-                    step = await _hooked(self, name, _first, source)
+                    step = await _hooked(self, name, True, _first, source)
                     if step is _END:
                         return
                     yield step

@@ -189,7 +189,7 @@ def test_names_that_are_no_keys_are_not_listed(bucket: Any, root: Path) -> None:
     root.joinpath("%empty").write_bytes(b"")
     root.joinpath("empty").mkdir()
     os.mkfifo(root / "pipe")
-    Path(os.fsdecode(os.path.join(os.fsencode(root), b"\xff"))).write_bytes(b"")
+    root.joinpath(os.fsdecode(b"\xff")).write_bytes(b"")
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(root / "socket"))
     assert keys(bucket) == ["a"]
@@ -388,7 +388,7 @@ def test_a_writer_waits_for_others_no_longer_than_it_may(bucket: Any, root: Path
     finally:
         stripes.release(held)
     bucket.put("a", b"two", timeout=30)
-    assert [path for path in root.joinpath(".portable", "tmp").iterdir()] == []
+    assert list(root.joinpath(".portable", "tmp").iterdir()) == []
 
 
 def test_an_upload_that_is_no_name_of_ours_is_gone(bucket: Any) -> None:
