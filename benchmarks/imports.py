@@ -5,23 +5,19 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
-from benchmarks.sampling import Contender, Figure, Plan, Samples, compare, interleave
+from benchmarks.sampling import Figure, Plan, Samples, compare
 
 __all__ = ["measure"]
 
-# What an import costs without the interpreter's own start.
+# What the code costs without the interpreter's own start.
 _TIMED = "import time; begun = time.process_time(); {}; print(time.process_time() - begun)"
-_IMPORTS = {
-    "portable": "import portable",
-    "boto3": "import boto3",
-    "portable, one queue open": "import portable; portable.open_queue('memory:')",
-}
+_COMMAND = "import sys; sys.argv = ['portable', '--help']; from portable.cli import main; main()"
 _FOREIGN = (
-    "boto3 botocore google azure obstore sqlalchemy alembic redis confluent_kafka kafka click rich asyncio "
-    "concurrent.futures opentelemetry"
+    "boto3 botocore google.cloud azure obstore sqlalchemy alembic redis confluent_kafka click rich asyncio"
 ).split()
 _LOADED = """
 import sys, portable
@@ -34,18 +30,46 @@ print(*sorted(set(sys.argv[1:]) & set(sys.modules)))
 
 def measure(plan: Plan, folder: Path) -> Iterator[Figure]:
     """Measure in new interpreters, which take turns."""
-    rounds = 3 if plan.quick else 15
-    imports = {name: [] for name in _IMPORTS} | {}
-    samples = Samples(imports, imports)
-    for _ in range(rounds):
-        for name, code in _IMPORTS.items():
-            imports[name].append(float(_python("-c", _TIMED.format(code))))
-    yield from compare(samples, "import", others=["boto3"])
-    yield from compare(samples, "import", ours="portable, one queue open", others=["boto3"], name="import and open")
-    commands = {
-        "portable": Contender(lambda _: _cost("-m", "portable.cli", "--help"), calls=1),
-        "import click": Contender(lambda _: _cost("-c", "import click"), calls=1),
+    contenders: dict[str, Callable[[], float]] = {
+        "portable": partial(_imported, "import portable"),
+        "boto3": partial(_imported, "import boto3"),
+        "portable and a queue": partial(_imported, "import portable; portable.open_queue('memory:').stats()"),
+        "portable --help": partial(_process, _COMMAND),
+        "import click": partial(_process, "import click"),
     }
-    del commands, interleave
-    foreign = _python("-c", _LOADED.format(folder=folder), *_FOREIGN).split()
-    yield Figure("import: modules of vendors loaded", float(len(foreign)), unit=", ".join(foreign) or "modules")
+    taken: dict[str, list[float]] = {name: [] for name in contenders}
+    for turn in range(4 if plan.quick else 16):
+        for name, cost in contenders.items():
+            seconds = cost()
+            # The first turn compiles and fills the system's cache.
+            if turn:
+                taken[name].append(seconds)
+    samples = Samples(taken, taken)
+    yield from compare(samples, "import", others=["boto3"])
+    yield from compare(samples, "import and open a queue", ours="portable and a queue", others=["boto3"])
+    yield from compare(samples, "import command", ours="portable --help", others=["import click"])
+    foreign = _output(_LOADED.format(folder=folder), *_FOREIGN).split()
+    yield Figure("import: foreign modules", float(len(foreign)), unit=" ".join(foreign) or "modules")
+
+
+def _output(code: str, *arguments: str) -> str:
+    done = subprocess.run([sys.executable, "-c", code, *arguments], check=True, capture_output=True, text=True)  # noqa: S603 (our own code)
+    return done.stdout
+
+
+def _imported(code: str) -> float:
+    return float(_output(_TIMED.format(code)))
+
+
+def _process(code: str) -> float:
+    """The processor's time of a whole interpreter that runs this."""
+    before = _children()
+    _output(code)
+    return _children() - before
+
+
+def _children() -> float:
+    times = os.times()
+    return times.children_user + times.children_system
+
+

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from threading import Lock
 from time import sleep
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, Concatenate, ParamSpec, TypeVar
 
 from portable.errors import DeadlineExceeded, PortableError
 from portable.threads import in_own_thread
@@ -239,7 +239,7 @@ def pause(stop: Stop | None, seconds: float) -> None:
         stop.wait(seconds)
 
 
-class BinaryFile(io.BufferedIOBase):
+class BinaryFile(io.BufferedIOBase, BinaryIO):
     """What the readers and writers of objects are: files of the `io` module."""
 
     def __del__(self) -> None:

@@ -19,6 +19,7 @@ MARK = b"\xc1\x00"
 
 # What a JSON text can start with: its white space, and the first character of each kind of value.
 _JSON_STARTS = frozenset(b' \t\r\n{["-0123456789tfn')
+_MARKED_STARTS = _JSON_STARTS | {MARK[0]}
 # Values of these types, and no others, come back equal whatever they are.
 _PLAIN = frozenset((str, int, bool, type(None)))
 
@@ -41,6 +42,8 @@ class JsonOrBytes:
         Raises:
             InvalidArgument: the value would not come back as it is.
         """
+        if type(value) is bytes and value and value[0] not in _MARKED_STARTS:
+            return value
         plain = type(value) in _PLAIN
         if not plain and isinstance(value, (bytes, bytearray, memoryview)):
             content = bytes(value)

@@ -367,6 +367,10 @@ def open_bucket(url: str, **options: Any) -> Bucket:
     return found
 
 
+@overload
+def open_queue(url: str, *, type: type[T], **options: Any) -> Queue[T]: ...
+@overload
+def open_queue(url: str, *, type: None = None, **options: Any) -> Queue[bytes]: ...
 def open_queue(url: str, *, type: Any = None, **options: Any) -> Queue[Any]:
     """Open a queue without a config file: `open_queue("sqlite:jobs.db", visibility_timeout="2s")`.
 
@@ -382,6 +386,10 @@ def open_queue(url: str, *, type: Any = None, **options: Any) -> Queue[Any]:
     return found
 
 
+@overload
+def open_topic(url: str, *, type: type[T], **options: Any) -> Topic[T]: ...
+@overload
+def open_topic(url: str, *, type: None = None, **options: Any) -> Topic[bytes]: ...
 def open_topic(url: str, *, type: Any = None, **options: Any) -> Topic[Any]:
     """Open a topic without a config file.
 
@@ -397,6 +405,10 @@ def open_topic(url: str, *, type: Any = None, **options: Any) -> Topic[Any]:
     return found
 
 
+@overload
+def open_subscription(url: str, *, topic: str, type: type[T], **options: Any) -> Subscription[T]: ...
+@overload
+def open_subscription(url: str, *, topic: str, type: None = None, **options: Any) -> Subscription[bytes]: ...
 def open_subscription(url: str, *, topic: str, type: Any = None, **options: Any) -> Subscription[Any]:
     """Open a subscription without a config file.
 
@@ -413,6 +425,10 @@ def open_subscription(url: str, *, topic: str, type: Any = None, **options: Any)
     return found
 
 
+@overload
+def open_stream(url: str, *, type: type[T], **options: Any) -> Stream[T]: ...
+@overload
+def open_stream(url: str, *, type: None = None, **options: Any) -> Stream[bytes]: ...
 def open_stream(url: str, *, type: Any = None, **options: Any) -> Stream[Any]:
     """Open a stream without a config file.
 
@@ -428,6 +444,10 @@ def open_stream(url: str, *, type: Any = None, **options: Any) -> Stream[Any]:
     return found
 
 
+@overload
+def open_cache(url: str, *, type: type[T], **options: Any) -> Cache[T]: ...
+@overload
+def open_cache(url: str, *, type: None = None, **options: Any) -> Cache[Any]: ...
 def open_cache(url: str, *, type: Any = None, **options: Any) -> Cache[Any]:
     """Open a cache without a config file.
 
@@ -443,6 +463,10 @@ def open_cache(url: str, *, type: Any = None, **options: Any) -> Cache[Any]:
     return found
 
 
+@overload
+def open_collection(url: str, *, type: type[T], **options: Any) -> Collection[T]: ...
+@overload
+def open_collection(url: str, *, type: None = None, **options: Any) -> Collection[dict[str, Any]]: ...
 def open_collection(url: str, *, type: Any = None, **options: Any) -> Collection[Any]:
     """Open a collection without a config file: `open_collection("memory:", key="id", indexes=["email"])`.
 

@@ -65,9 +65,9 @@ class Url(msgspec.Struct, frozen=True):
         if not rest.startswith("//"):
             return cls(scheme, path=unquote(rest), options=options)
         authority, _, path = rest[2:].partition("/")
-        if "@" not in authority and ":" in authority and "@" in rest + query:
-            # The rest of a password would be taken for a name, and shown.
-            raise ConfigError(f"write / ? @ : in the password of a {scheme}: URL as %2F %3F %40 %3A")
+        if ":" in authority and "@" in path + query:
+            # The rest of a password may be taken for a name, and shown.
+            raise ConfigError(f"write / ? @ : in the password, and @ anywhere else, of a {scheme}: URL as %2F %3F %40 %3A")
         user, _, hosts = authority.rpartition("@")
         username, _, password = user.partition(":")
         host, port = _host_and_port(scheme, hosts)

@@ -72,6 +72,11 @@ class Held(msgspec.Struct, gc=False):
     expires: float
 
 
+def due_second(expires: float) -> int:
+    """The whole second at which an entry has expired; 0 for never."""
+    return 0 if expires == NEVER else int(expires) + 1
+
+
 class Table:
     """One cache's entries and locks."""
 
@@ -86,9 +91,8 @@ class Table:
         self._due_seconds: list[int] = []
         self._news: weakref.WeakValueDictionary[str, News] = weakref.WeakValueDictionary()
 
-    def put(self, key: str, value: bytes, expires: float) -> None:
+    def put(self, key: str, value: bytes, expires: float, due: int) -> None:
         """Store an entry over whatever is there; the caller holds the lock of the space."""
-        due = 0 if expires == NEVER else int(expires) + 1
         old = self.entries.get(key)
         if old is None:
             self.size += len(key) + len(value) + ENTRY_BYTES
@@ -111,7 +115,7 @@ class Table:
 
     def reschedule(self, key: str, entry: Entry, expires: float) -> None:
         """Change when an entry expires; the caller holds the lock of the space."""
-        due = 0 if expires == NEVER else int(expires) + 1
+        due = due_second(expires)
         self._schedule(key, entry.due, due)
         entry.expires, entry.due = expires, due
 
@@ -245,7 +249,19 @@ class MemoryCache:
         table = self._table
         with self._lock:
             now = self._clock()
-            table.put(key, value, NEVER if ttl is None else now + ttl)
+            if ttl is None:
+                expires, due = NEVER, 0
+            else:
+                expires = now + ttl
+                due = int(expires) + 1
+            entry = self._entries.get(key)
+            if entry is not None and entry.due == due:
+                table.size += len(value) - len(entry.value)
+                # In this order: who reads in between must not take the old value for one that lives on.
+                entry.value = value
+                entry.expires = expires
+            else:
+                table.put(key, value, expires, due)
             if now >= table.next_purge:
                 table.purge(now)
             if table.size > self._most_bytes or len(self._entries) > self._most_entries:
@@ -282,7 +298,7 @@ class MemoryCache:
                 self.set(key, b"%d" % by, ttl, timeout=timeout)
                 return by
             total = counters.added(entry.value, by)
-            self._table.put(key, b"%d" % total, entry.expires)
+            self._table.put(key, b"%d" % total, entry.expires, entry.due)
             return total
 
     def touch(self, key: str, ttl: float | None, *, timeout: float) -> bool:  # noqa: ARG002 (memory does not wait)

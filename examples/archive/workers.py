@@ -38,9 +38,11 @@ class Workers:
     def kill_one(self) -> str:
         """Kill one with SIGKILL, whatever it is doing, and start another; give the name of the victim."""
         name = random.choice(list(self._running))  # noqa: S311 (no secret)
-        process = self._running.pop(name)
+        process = self._running[name]
         process.kill()
         process.wait()
+        _end_input(process)
+        del self._running[name]
         self.killed[name] = time.time()
         self._start()
         return name
@@ -62,7 +64,8 @@ class Workers:
             WorkerFailedError: one did not finish well.
         """
         for process in self._running.values():
-            process.terminate()
+            # Not SIGTERM: one that has only just been started does not catch it yet.
+            _end_input(process)
         for name, process in self._running.items():
             if code := process.wait(timeout):
                 raise WorkerFailedError(f"{name} ended with exit code {code}")
@@ -75,6 +78,7 @@ class Workers:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         for process in self._running.values():
+            _end_input(process)
             process.kill()
             process.wait()
 
@@ -85,3 +89,8 @@ class Workers:
         # Its standard input ends with this process, however that ends; then the worker does too. Ctrl-C is for this
         # process alone, which then stops the workers: so they are in a session of their own.
         self._running[name] = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)  # noqa: S603 (our own program)
+
+
+def _end_input(process: subprocess.Popen[bytes]) -> None:
+    if process.stdin is not None:
+        process.stdin.close()

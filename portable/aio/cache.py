@@ -29,6 +29,7 @@ R = TypeVar("R")
 P = ParamSpec("P")
 
 _PLAIN_NUMBERS = (float, int)
+_FOREVER = math.inf
 LARGEST_COUNTER = 2**63 - 1
 
 
@@ -76,6 +77,7 @@ class Cache(Resource[CacheDriver], Generic[T]):
             from portable.limits import guard  # noqa: PLC0415 (the table is read only where somebody asks for it)
 
             self._guard = guard(limits, self.kind)
+        self._plain = not hooks and (self._instant or not IS_ASYNC)
         # Most caches have no limits of their own: then what is plainly right needs no closer look.
         self._unlimited = self._guard is None and self._longest_key is None and self._longest_value is None
         self._encode = self._codec.encode if self._unlimited else self._encode_limited
@@ -101,7 +103,6 @@ class Cache(Resource[CacheDriver], Generic[T]):
         stored = await self._driver.get(key, timeout=self._timeout if timeout is None else timeout)
         return default if stored is None else self._codec.decode(stored)
 
-    @operation
     async def set(self, key: str, value: T, *, ttl: float | None = None, timeout: float | None = None) -> None:
         """Set the value under `key`, whatever was there.
 
@@ -115,9 +116,23 @@ class Cache(Resource[CacheDriver], Generic[T]):
             InvalidArgument: no key, a value that would not come back as it is, or a `ttl` that is not above 0.
             LimitExceeded: it is larger than the backend, or a cloud named in `guard.limits`, takes.
         """
+        if not self._opened or not self._plain:
+            await self._set(key, value, ttl, timeout=timeout)
+            return
+        # All that `operation` does for such a cache; passing any arguments on would cost as much as the work itself.
+        try:
+            await self._put(key, value, ttl, timeout)
+        except PortableError as error:
+            raise self._placed(error, "set")  # noqa: B904 (the same error)
+
+    @operation
+    async def _set(self, key: str, value: T, ttl: float | None, *, timeout: float | None) -> None:
+        await self._put(key, value, ttl, timeout)
+
+    async def _put(self, key: str, value: T, ttl: float | None, timeout: float | None) -> None:
         if type(key) is not str or not key or not self._unlimited or not key.isascii():
             self._check_key(key)
-        if ttl is not None:
+        if ttl is not None and not (type(ttl) in _PLAIN_NUMBERS and 0 < ttl < _FOREVER and self._unlimited):
             self._check_ttl(ttl)
         stored = self._encode(value)
         await self._driver.set(key, stored, ttl, timeout=self._timeout if timeout is None else timeout)
@@ -430,8 +445,7 @@ class Cache(Resource[CacheDriver], Generic[T]):
             yield key
 
     def _check_ttl(self, ttl: float | None, name: str = "ttl") -> None:
-        if type(ttl) not in _PLAIN_NUMBERS or not 0 < ttl < math.inf:  # type: ignore[operator]  # not None, which is no plain number
-            check_seconds(name, ttl)
+        check_seconds(name, ttl)
         if ttl is not None and self._guard is not None:
             self._guard.ttl(ttl)
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 from typing import Any, ClassVar
 
 import pytest
@@ -305,7 +306,7 @@ class StreamGroupSuite(Suite):
         assert caught.value.operation == "append"
 
 
-def _first(consumer: Any, count: int) -> Any:
+def _first(consumer: Any, count: int) -> Iterator[Any]:
     """Iterate over so many records."""
     for _ in range(count):
         yield next(consumer)

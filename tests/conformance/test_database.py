@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
 
 import pytest
 
@@ -10,6 +11,8 @@ from portable.testing.database import DatabaseSuite
 
 
 class _SqliteFile:
+    url: ClassVar[str]
+
     @pytest.fixture(autouse=True, scope="class")
     @classmethod
     def _url(cls, tmp_path_factory: pytest.TempPathFactory) -> None:

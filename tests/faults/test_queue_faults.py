@@ -25,9 +25,9 @@ PATIENCE = 60.0
 class Worker:
     """A process of `queue_worker.py`; what it says arrives at `heard`, and its end as None."""
 
-    def __init__(self, *arguments: str) -> None:
+    def __init__(self, *arguments: str, heard: queue.Queue[str | None] | None = None) -> None:
         self.lines: list[str] = []
-        self.heard: queue.Queue[str | None] = queue.Queue()
+        self.heard: queue.Queue[str | None] = queue.Queue() if heard is None else heard
         self._process = subprocess.Popen(
             [sys.executable, str(WORKER), *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
@@ -82,7 +82,8 @@ def url(tmp_path: Path) -> str:
 @pytest.mark.timeout(300)
 def test_consumers_are_killed(url: str, workers: list[Worker]) -> None:
     kinds = [("receive", url), ("receive", url), ("consume", url, "1"), ("consume", url, "3")]
-    workers += [Worker(*kind) for kind in kinds]
+    heard: queue.Queue[str | None] = queue.Queue()
+    workers += [Worker(*kind, heard=heard) for kind in kinds]
     doomed = [workers[0], workers[3]]
     killed: list[Worker] = []
     bodies: list[str] = []
@@ -91,12 +92,16 @@ def test_consumers_are_killed(url: str, workers: list[Worker]) -> None:
             chunk = [str(number) for number in range(len(bodies), len(bodies) + 100)]
             jobs.send_many(chunk)
             bodies += chunk
+            if len(bodies) > 2000:
+                # No faster than they are handled, or all would be sent before the first worker is up.
+                for _ in chunk:
+                    heard.get(timeout=PATIENCE)
             # Somewhere in the middle of what it does.
             for worker in [one for one in doomed if len(one.lines) > 100]:
                 worker.kill()
                 doomed.remove(worker)
                 killed.append(worker)
-                workers.append(Worker("receive", url))
+                workers.append(Worker("receive", url, heard=heard))
         survivors = [worker for worker in workers if worker not in killed]
         assert [worker.wait() for worker in survivors] == [0] * 4
         handled = Counter(line for worker in workers for line in worker.lines)

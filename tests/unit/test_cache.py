@@ -18,6 +18,7 @@ from portable.cache import Cache
 from portable.capabilities import CacheCapabilities
 from portable.contracts import CacheContract
 from portable.errors import (
+    Closed,
     ConfigError,
     DeadlineExceeded,
     InvalidArgument,
@@ -144,6 +145,44 @@ def test_each_call_gives_its_time_to_the_driver() -> None:
     given = cache._driver.given  # type: ignore[attr-defined]  # the driver above
     assert given[:2] == [5.0, 1.5]
     assert all(0 < left <= 2 for left in given[2:])
+
+
+class Noted:
+    """Notes each operation that begins, and how it ended."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[str, str, str | None]] = []
+
+    def begin(self, resource: str, kind: str, provider: str, operation: str) -> Noting:
+        return Noting(self, operation)
+
+
+class Noting:
+    delay = 0.0
+
+    def __init__(self, noted: Noted, operation: str) -> None:
+        self._noted = noted
+        self._operation = operation
+
+    def end(self, error: BaseException | None) -> None:
+        self._noted.seen.append(("sessions", self._operation, type(error).__name__ if error else None))
+
+
+def test_setting_is_an_operation_like_any_other() -> None:
+    noted = Noted()
+    hooked, plain = cache_on(MemoryCache, hooks=(noted,)), cache_on(MemoryCache)
+    for cache in (hooked, plain):
+        # The first call opens the cache, the second finds it open.
+        for _ in range(2):
+            with pytest.raises(InvalidArgument) as caught:
+                cache.set("", 1)
+            assert (caught.value.resource, caught.value.operation) == ("sessions", "set")
+        cache.set("k", 1)
+        cache.close()
+        with pytest.raises(Closed):
+            cache.set("k", 2)
+    refused = ("sessions", "set", "InvalidArgument")
+    assert noted.seen == [refused, refused, ("sessions", "set", None)]
 
 
 def test_errors_of_a_lock_say_where() -> None:

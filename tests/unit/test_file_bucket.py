@@ -26,7 +26,7 @@ from portable.errors import (
     ResourceNotFound,
 )
 from portable_embedded.file_bucket import FileBucket
-from portable_embedded.file_locks import stripes_of
+from portable_embedded.file_locks import let_go, stripes_of
 from portable_embedded.file_names import decoded, key_of, names_of
 
 XATTR = "user.portable"
@@ -440,3 +440,46 @@ def test_foreign_writers_in_place_do_not_look_like_damage(bucket: Any, root: Pat
     finally:
         done.set()
         writer.join()
+
+
+@pytest.mark.parametrize("how", ["in the kernel", "by hand"])
+def test_copies_are_checked(bucket: Any, root: Path, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+    if how == "by hand":
+        monkeypatch.delattr(os, "copy_file_range", raising=False)
+    data = os.urandom(700_000)
+    bucket.put("ours", data, metadata={"a": "b"})
+    root.joinpath("foreign").write_bytes(data)
+    for source in ("ours", "foreign"):
+        info = bucket.copy(source, f"copies/{source}")
+        assert info.checksum == bucket.head("ours").checksum
+        assert bucket.get(f"copies/{source}") == data
+    stat = root.joinpath("ours").stat()
+    with root.joinpath("ours").open("r+b") as file:
+        file.write(b"damage")
+    os.utime(root / "ours", ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    if how == "by hand":
+        with pytest.raises(IntegrityError):
+            bucket.copy("ours", "copies/damaged")
+    else:
+        # The kernel looks at no content; the checksum goes with the copy, and finds the damage where it is read.
+        bucket.copy("ours", "copies/damaged")
+        with pytest.raises(IntegrityError):
+            bucket.get("copies/damaged")
+
+
+def test_locks_are_let_go_with_their_last_user(root: Path) -> None:
+    with open_bucket(f"file:{root}", durability="process") as first:
+        with open_bucket(f"file:{root}", durability="process") as second:
+            first.put("a", b"")
+            second.put("a", b"")
+        first.put("a", b"", timeout=30)
+    stripes, taken = stripes_of(root / ".portable" / "locks")
+    assert stripes.users == 1
+    assert stripes._files == [None] * 64
+    let_go(taken)
+
+
+def test_deletes_of_a_driver_come_in_batches(bucket: Any, root: Path) -> None:
+    bucket.put("a", b"")
+    assert bucket._driver.delete_many(["a", "b"], timeout=10) == [None, None]
+    assert not bucket.exists("a")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import AsyncIterator
 from typing import Any, ClassVar
 
 import pytest
@@ -305,7 +306,7 @@ class StreamGroupSuite(Suite):
         assert caught.value.operation == "append"
 
 
-async def _first(consumer: Any, count: int) -> Any:
+async def _first(consumer: Any, count: int) -> AsyncIterator[Any]:
     """Iterate over so many records."""
     for _ in range(count):
         yield await anext(consumer)

@@ -1,0 +1,132 @@
+"""A million of each: listing objects, receiving messages, iterating documents, each in a process of its own.
+
+A process fills, another one reads, so that the memory is that of reading. What is compared is the time for each of a
+million with that for each of a hundred thousand, which are read before and after.
+"""
+
+from __future__ import annotations
+
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from shutil import rmtree
+from statistics import median
+
+import portable
+from benchmarks.collection import document
+from benchmarks.sampling import Figure, Plan
+
+__all__ = ["measure"]
+
+IN_A_FOLDER = 1000
+AT_ONCE = 1000
+
+
+def measure(plan: Plan, folder: Path) -> Iterator[Figure]:
+    """Measure each, the smaller number around the larger one."""
+    large, small = plan.size(1_000_000, 2_000), plan.size(100_000, 1_000)
+    for what in ("objects", "objects in one folder", "messages", "documents", "documents by an index"):
+        sizes = [small, large, small]
+        taken: list[tuple[float, float]] = []
+        for turn, size in enumerate(sizes):
+            place = folder / f"{what} {turn}"
+            place.mkdir()
+            _child("fill", what, place, size)
+            taken.append(_child("read", what, place, size))
+            rmtree(place)
+        each = [seconds / size for (seconds, _), size in zip(taken, sizes, strict=True)]
+        yield Figure(f"scale: {what}", each[1] / median([each[0], each[2]]), ours=each[1], theirs=median(each[::2]))
+        yield Figure(f"scale: memory of {what}", taken[1][1], unit="MiB")
+
+
+def _child(step: str, what: str, place: Path, size: int) -> tuple[float, float]:
+    """The processor's seconds, and the most memory in MiB."""
+    command = [sys.executable, "-m", "benchmarks.scale", step, what, str(place), str(size)]
+    answer = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()  # noqa: S603 (ourselves)
+    return float(answer[0]), float(answer[1])
+
+
+def _objects(what: str, place: Path) -> portable.Bucket:
+    return portable.open_bucket(f"file:{place}/bucket", durability="process")
+
+
+def _fill_objects(what: str, place: Path, size: int) -> None:
+    """As another program would, which is faster: each is a plain file."""
+    with _objects(what, place) as bucket:
+        bucket.check(write=True)
+    in_a_folder = size if what.endswith("one folder") else IN_A_FOLDER
+    for number in range(size):
+        folder = place / "bucket" / f"{number // in_a_folder:04}"
+        if number % in_a_folder == 0:
+            folder.mkdir()
+        (folder / f"{number:07}.txt").touch()
+
+
+def _read_objects(what: str, place: Path, size: int) -> int:
+    with _objects(what, place) as bucket:
+        return sum(1 for _ in bucket.list())
+
+
+def _queue(place: Path) -> portable.Queue[bytes]:
+    return portable.open_queue(f"sqlite:{place}/jobs.db", durability="process")
+
+
+def _fill_messages(what: str, place: Path, size: int) -> None:
+    with _queue(place) as queue:
+        for _ in range(size // AT_ONCE):
+            queue.send_many([b"x" * 200] * AT_ONCE)
+
+
+def _read_messages(what: str, place: Path, size: int) -> int:
+    found = 0
+    with _queue(place) as queue:
+        while messages := queue.receive(AT_ONCE, wait=0):
+            queue.ack_many(messages)
+            found += len(messages)
+    return found
+
+
+def _users(place: Path) -> portable.Collection[dict[str, object]]:
+    return portable.open_collection(f"sqlite:{place}/users.db", durability="process", indexes=["city"])
+
+
+def _fill_documents(what: str, place: Path, size: int) -> None:
+    with _users(place) as users:
+        for start in range(0, size, AT_ONCE):
+            users.write_many(portable.Put(document(number, 5000)) for number in range(start, start + AT_ONCE))
+
+
+def _read_documents(what: str, place: Path, size: int) -> int:
+    with _users(place) as users:
+        query = users.order_by("city") if what.endswith("index") else users.query(allow_scan=True)
+        return sum(1 for _ in query)
+
+
+_FILLS: dict[str, Callable[[str, Path, int], None]] = {
+    "objects": _fill_objects,
+    "messages": _fill_messages,
+    "documents": _fill_documents,
+}
+_READS: dict[str, Callable[[str, Path, int], int]] = {
+    "objects": _read_objects,
+    "messages": _read_messages,
+    "documents": _read_documents,
+}
+
+
+def _work(step: str, what: str, place: str, size: str) -> None:
+    kind = what.split()[0]
+    begun = time.process_time()
+    if step == "fill":
+        _FILLS[kind](what, Path(place), int(size))
+    else:
+        found = _READS[kind](what, Path(place), int(size))
+        assert found == int(size), f"{found} of {size} came"
+    print(time.process_time() - begun, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+
+
+if __name__ == "__main__":
+    _work(*sys.argv[1:])
