@@ -69,4 +69,4 @@ audit: $(VENV)/.developing ## known vulnerabilities of what we depend on, where 
 	$(BIN)/python tools/audit.py
 
 clean: ## remove what the other commands made
-	rm -rf $(VENV) .portable site build dist .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .portable examples/archive/.portable site build dist .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis

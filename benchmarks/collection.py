@@ -87,25 +87,23 @@ def _by_index(
 
 
 def _orm(folder: Path, documents: list[dict[str, Any]]) -> Callable[[str], list[Any]]:
-    from sqlalchemy import create_engine, insert, select
-    from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+    from sqlalchemy import Boolean, Column, Float, Integer, String, create_engine, insert, select
+    from sqlalchemy.orm import DeclarativeBase, Session
 
     class Base(DeclarativeBase):
         pass
 
     class User(Base):
         __tablename__ = "user"
-        id: Mapped[str] = mapped_column(primary_key=True)
-        city: Mapped[str] = mapped_column(index=True)
-        name: Mapped[str]
-        email: Mapped[str]
-        age: Mapped[int]
-        active: Mapped[bool]
-        score: Mapped[float]
-        note: Mapped[str]
+        id = Column(String, primary_key=True)
+        city = Column(String, index=True)
+        name = Column(String)
+        email = Column(String)
+        age = Column(Integer)
+        active = Column(Boolean)
+        score = Column(Float)
+        note = Column(String)
 
-    # The names of the columns are looked up when the class is made.
-    globals().setdefault("Mapped", Mapped)
     engine = create_engine(f"sqlite:///{folder}/orm.db")
     Base.metadata.create_all(engine)
     with engine.begin() as connection:

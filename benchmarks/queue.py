@@ -32,14 +32,20 @@ _SYNCHRONOUS = {"process": "NORMAL", "power": "FULL"}
 
 
 class Rival(Protocol):
-    """A queue with one message at a time."""
+    """A queue with one message at a time; those that only mark what is done `tidy` it away, which is timed."""
 
     def send(self) -> None: ...
     def receive(self) -> None: ...
+    def tidy(self) -> None: ...
     def clear(self) -> None: ...
 
 
-class Portable:
+class Tidy:
+    def tidy(self) -> None:
+        """Leave nothing to be done: an ack removes."""
+
+
+class Portable(Tidy):
     def __init__(self, folder: Path, durability: Durability) -> None:
         self.queue = portable.open_queue(f"sqlite:{folder}/portable.db", durability=durability)
 
@@ -54,7 +60,7 @@ class Portable:
         self.queue.purge()
 
 
-class Bare:
+class Bare(Tidy):
     """The statements that a queue with leases cannot do without, by hand."""
 
     def __init__(self, folder: Path, durability: Durability) -> None:
@@ -105,6 +111,9 @@ class Litequeue:
     def receive(self) -> None:
         self.queue.done(self.queue.pop().message_id)
 
+    def tidy(self) -> None:
+        self.queue.prune()
+
     def clear(self) -> None:
         self.queue.conn.execute("DELETE FROM Queue")
 
@@ -123,12 +132,15 @@ class PersistQueue:
         message = self.queue.get(block=False, raw=True)
         self.queue.ack(id=message["pqid"])
 
+    def tidy(self) -> None:
+        self.queue.clear_acked_data(max_delete=1_000_000, keep_latest=0)
+
     def clear(self) -> None:
         with self.queue._putter as connection:  # noqa: SLF001 (it has no other way)
             connection.execute("DELETE FROM ack_queue_default")
 
 
-class Huey:
+class Huey(Tidy):
     def __init__(self, folder: Path, durability: Durability) -> None:
         from huey.storage import SqliteStorage
 
@@ -160,6 +172,11 @@ class Kombu:
 
     def receive(self) -> None:
         self.queue.get(block=False).ack()
+
+    def tidy(self) -> None:
+        with self.connection.channel().session as session:
+            session.query(self.connection.channel().message_cls).filter_by(visible=False).delete()
+            session.commit()
 
     def clear(self) -> None:
         self.queue.clear()
@@ -221,7 +238,7 @@ def _measure(plan: Plan, folder: Path, durability: Durability) -> Iterator[Figur
         prefix = f"queue power: send by {THREADS} threads"
         yield from compare(samples, prefix, ours=f"{THREADS} threads", others=["bare insert"], clock=clock)
 
-    contenders = {name: Contender(_repeat(one.receive), _filling(one)) for name, one in rivals.items()}
+    contenders = {name: Contender(_receiving(one), _filling(one)) for name, one in rivals.items()}
     samples = interleave(contenders, rounds=plan.rounds, seconds=seconds)
     yield from compare(samples, f"queue {durability}: receive and ack", others=peers, clock=clock)
     yield from _batches(plan, ours, bare, durability, clock)
@@ -252,6 +269,15 @@ def _batches(plan: Plan, ours: Portable, bare: Bare, durability: Durability, clo
 
 def _clearing(one: Rival) -> Callable[[int], None]:
     return lambda _: one.clear()
+
+
+def _receiving(one: Rival) -> Callable[[int], None]:
+    def run(calls: int) -> None:
+        for _ in itertools.repeat(None, calls):
+            one.receive()
+        one.tidy()
+
+    return run
 
 
 def _filling(one: Rival) -> Callable[[int], None]:

@@ -25,9 +25,20 @@ from portable.errors import (
 )
 from portable.objects import ObjectInfo, Part
 
-__all__ = ["Journal", "LocalSource", "LocalTarget", "Progress", "Transfer", "UploadJournal", "read_exactly"]
+__all__ = [
+    "Journal",
+    "LocalSource",
+    "LocalTarget",
+    "Progress",
+    "Transfer",
+    "UploadJournal",
+    "read_exactly",
+    "write_checked",
+]
 
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+# What the processor's own cache holds: the copy finds there what the checksum has just read.
+_BLOCK = 256 * 1024
 _encode = msgspec.json.encode
 _decode_part = msgspec.json.Decoder(Part).decode
 
@@ -262,6 +273,20 @@ def read_exactly(file: int, offset: int, length: int, what: str) -> bytes:
     return b"".join(pieces)
 
 
+def write_checked(file: int, data: bytes | memoryview, offset: int) -> int:
+    """Write all of it at an offset of an open file; gives its CRC-32."""
+    view = memoryview(data)
+    crc = 0
+    for start in range(0, len(view), _BLOCK):
+        block = view[start : start + _BLOCK]
+        crc = crc32(block, crc)
+        at = offset + start
+        while block:
+            written = os.pwrite(file, block, at)
+            block, at = block[written:], at + written
+    return crc
+
+
 class LocalTarget:
     """A local file in the making: written in ranges beside its path, and moved there whole.
 
@@ -311,12 +336,8 @@ class LocalTarget:
 
     def write(self, part: Part, data: bytes) -> None:
         """Write one part; from any thread."""
-        crc = crc32(data)
-        view, offset = memoryview(data), part.offset
         try:
-            while view:
-                written = os.pwrite(self._file, view, offset)
-                view, offset = view[written:], offset + written
+            crc = write_checked(self._file, data, part.offset)
         except OSError as error:
             raise refusal(self.path, error) from error
         self._crcs[part.number] = (crc, len(data))

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import inspect
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from concurrent.futures import CancelledError
 from typing import Any, TypeVar
+
+from portable.errors import Closed
 
 __all__ = ["LoopThread", "Looped"]
 
 T = TypeVar("T")
 _END = object()
+_UNWIND_WITHIN = 5.0
 
 
 class LoopThread:
@@ -22,18 +27,30 @@ class LoopThread:
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
+        self._closed = False
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine on the loop, and wait for its result."""
+        """Run a coroutine on the loop, and wait for its result.
+
+        Raises:
+            Closed: the loop is closed, or was while the coroutine ran.
+        """
         with self._lock:
+            if self._closed:
+                coroutine.close()
+                raise Closed("the cloud is closed; connect again")
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
                 self._thread = threading.Thread(target=self._loop.run_forever, name="portable-loop", daemon=True)
                 self._thread.start()
-            loop = self._loop
-        future = asyncio.run_coroutine_threadsafe(coroutine, loop)
+            # Handed over under the lock, so that `close` finds every call.
+            future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
         try:
             return future.result()
+        except CancelledError:
+            if not self._closed:
+                raise
+            raise Closed("the cloud was closed while the call was under way", maybe_applied=True) from None
         except BaseException:
             future.cancel()
             raise
@@ -44,11 +61,13 @@ class LoopThread:
         self._loop = self._thread = None
 
     def close(self) -> None:
-        """Stop the loop and its thread."""
+        """Cancel the calls under way, and stop the loop and its thread."""
         with self._lock:
+            self._closed = True
             loop, thread = self._loop, self._thread
             self._loop = self._thread = None
         if loop is not None and thread is not None:
+            asyncio.run_coroutine_threadsafe(_wind_up(loop), loop).result()
             loop.call_soon_threadsafe(loop.stop)
             thread.join()
             loop.close()
@@ -86,7 +105,19 @@ class Looped:
                     return
                 yield step
         finally:
-            self._loop.run(_close(steps))
+            # A closed loop has closed its generators.
+            with contextlib.suppress(Closed):
+                self._loop.run(_close(steps))
+
+
+async def _wind_up(loop: asyncio.AbstractEventLoop) -> None:
+    running = asyncio.all_tasks(loop) - {asyncio.current_task(loop)}
+    for task in running:
+        task.cancel()
+    if running:
+        # Bounded, because a task may refuse to be cancelled.
+        await asyncio.wait(running, timeout=_UNWIND_WITHIN)
+    await loop.shutdown_asyncgens()
 
 
 async def _next(steps: AsyncIterator[Any]) -> Any:

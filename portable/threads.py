@@ -9,6 +9,8 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
+from portable.errors import Closed
+
 __all__ = ["Pool", "in_own_thread"]
 
 T = TypeVar("T")
@@ -21,14 +23,21 @@ class Pool:
         self._threads = threads
         self._executor: ThreadPoolExecutor | None = None
         self._lock = threading.Lock()
+        self._closed = False
 
     def submit(self, call: Callable[..., T], *args: Any, **kwargs: Any) -> Future[T]:
-        """Run `call` in a thread of the pool, in the context of the caller."""
+        """Run `call` in a thread of the pool, in the context of the caller.
+
+        Raises:
+            Closed: the pool is closed.
+        """
         with self._lock:
+            if self._closed:
+                raise Closed("the cloud is closed; connect again")
             if self._executor is None:
                 self._executor = ThreadPoolExecutor(self._threads, thread_name_prefix="portable")
-            executor = self._executor
-        return executor.submit(contextvars.copy_context().run, functools.partial(call, *args, **kwargs))
+            # Under the lock, so that `close` ends no executor that is about to be asked.
+            return self._executor.submit(contextvars.copy_context().run, functools.partial(call, *args, **kwargs))
 
     def forget(self) -> None:
         """Drop the threads of a parent process, after a fork."""
@@ -38,6 +47,7 @@ class Pool:
     def close(self) -> None:
         """Stop every thread, once the calls under way are done."""
         with self._lock:
+            self._closed = True
             executor, self._executor = self._executor, None
         if executor is not None:
             executor.shutdown(wait=True)

@@ -67,7 +67,9 @@ class Url(msgspec.Struct, frozen=True):
         authority, _, path = rest[2:].partition("/")
         if ":" in authority and "@" in path + query:
             # The rest of a password may be taken for a name, and shown.
-            raise ConfigError(f"write / ? @ : in the password, and @ anywhere else, of a {scheme}: URL as %2F %3F %40 %3A")
+            raise ConfigError(
+                f"write / ? @ : in the password, and @ anywhere else, of a {scheme}: URL as %2F %3F %40 %3A"
+            )
         user, _, hosts = authority.rpartition("@")
         username, _, password = user.partition(":")
         host, port = _host_and_port(scheme, hosts)

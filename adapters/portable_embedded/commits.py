@@ -77,12 +77,19 @@ class Commits:
         path: the file.
         open_connection: opens the connection, at first use and after a fork.
         notify: told the channel of each change once it is committed.
+        syncs: whether the connection syncs each commit to the disk, unless it is told not to.
     """
 
     def __init__(
-        self, path: Path, open_connection: Callable[[], sqlite3.Connection], notify: Callable[[str], None]
+        self,
+        path: Path,
+        open_connection: Callable[[], sqlite3.Connection],
+        notify: Callable[[str], None],
+        *,
+        syncs: bool,
     ) -> None:
         self._path = path
+        self._syncs = syncs
         self._log = path.with_name(path.name + "-wal")
         self._open_connection = open_connection
         self._notify = notify
@@ -96,6 +103,8 @@ class Commits:
         self._mutex = threading.Lock()
         self._pending: deque[_Request] = deque()
         self._connection: sqlite3.Connection | None = None
+        # What the connection does just now; a commit that needs no sync leaves it so for the next one.
+        self._syncing = self._syncs
         self._seen: tuple[sqlite3.Connection, int] | None = None
         # The first of those whose transaction is committed, while the next leader has not begun to sync its own.
         self._unwoken: _Request | None = None
@@ -104,14 +113,19 @@ class Commits:
 
     # The two ways in: alone when nobody else writes, else by the queue.
 
-    def execute(self, sql: str, parameters: Parameters, channel: str | None, timeout: float) -> list[Any]:
-        """Run one writing statement as a transaction."""
+    def execute(
+        self, sql: str, parameters: Parameters, channel: str | None, timeout: float, *, synced: bool
+    ) -> list[Any]:
+        """Run one writing statement as a transaction; shared with others it is synced as theirs are."""
         if threading.get_ident() in working:
             raise _nested()
         rows: list[Any] | None = None
         if not self._frozen and self._lead.acquire(blocking=False):
             try:
-                rows = (self._connection or self._open()).execute(sql, parameters).fetchall()
+                connection = self._connection or self._open()
+                if synced is not self._syncing and self._syncs:
+                    self._switch(connection, syncing=synced)
+                rows = connection.execute(sql, parameters).fetchall()
                 self._count_commit()
             except sqlite3.Error as error:
                 if not is_busy(error):
@@ -238,6 +252,8 @@ class Commits:
         while True:
             try:
                 connection = self._connection or self._open()
+                if self._syncs and not self._syncing:
+                    self._switch(connection, syncing=True)
                 connection.execute("BEGIN IMMEDIATE")
             except sqlite3.Error as error:
                 if not is_busy(error):
@@ -377,7 +393,13 @@ class Commits:
 
     def _open(self) -> sqlite3.Connection:
         self._connection = self._open_connection()
+        self._syncing = self._syncs
         return self._connection
+
+    def _switch(self, connection: sqlite3.Connection, *, syncing: bool) -> None:
+        """Sync the commits from now on, or leave them to the next one that is: the log is synced as a whole."""
+        connection.execute(f"PRAGMA synchronous = {'FULL' if syncing else 'NORMAL'}")
+        self._syncing = syncing
 
     def _release(self, lead: threading.Lock) -> None:
         """Let go of the lead, and give it to whoever waited longest. The child of a fork has a new one."""

@@ -28,6 +28,7 @@ from portable.errors import (
     ResourceNotFound,
     Unsupported,
 )
+from portable.local_files import write_checked
 from portable.objects import Condition, ObjectHeaders, ObjectInfo, Part, Prefix, SignedRequest
 from portable_embedded.file_attributes import Attributes, Stored, VanishedError, describe, etag_of
 from portable_embedded.file_errors import MISSING, translated
@@ -42,7 +43,6 @@ __all__ = ["FileBucket", "FileBucketOptions"]
 P = ParamSpec("P")
 T = TypeVar("T")
 
-# What the processor's own cache holds: the checksum reads what the copy has just brought there.
 _BLOCK = 256 * 1024
 _UPLOAD_ID = re.compile(r"[0-9a-f]{16}")
 _NO_HEADERS = ObjectHeaders()
@@ -155,7 +155,7 @@ class FileBucket:
         name, file = self._writing.new_file(PUT)
         try:
             try:
-                crc = _write(file, data, 0)
+                crc = write_checked(file, data, 0)
                 return self._publish(key, name, file, crc=crc, headers=headers, condition=condition, until=until)
             finally:
                 os.close(file)
@@ -268,7 +268,7 @@ class FileBucket:
         """Write one part in its place."""
         file = self._open_upload(key, upload)
         try:
-            crc = _write(file, data, offset)
+            crc = write_checked(file, data, offset)
         finally:
             os.close(file)
         return Part(number, offset, len(data), f"{crc:08x}")
@@ -396,20 +396,6 @@ def _was_written(file: int, stat: os.stat_result) -> bool:
     return (now.st_mtime_ns, now.st_size) != (stat.st_mtime_ns, stat.st_size)
 
 
-def _write(file: int, data: bytes | memoryview, offset: int) -> int:
-    """Write all of it at an offset; gives its CRC-32."""
-    view = memoryview(data)
-    crc = 0
-    for start in range(0, len(view), _BLOCK):
-        block = view[start : start + _BLOCK]
-        crc = crc32(block, crc)
-        at = offset + start
-        while block:
-            written = os.pwrite(file, block, at)
-            block, at = block[written:], at + written
-    return crc
-
-
 def _read(file: int, offset: int, length: int) -> bytes:
     """Read up to `length` bytes at an offset, fewer where the file ends."""
     data = os.pread(file, length, offset) if length else b""
@@ -437,7 +423,7 @@ def _copy(source: int, target: int, size: int, stored: Stored | None) -> int:
     offset = 0
     while data := os.pread(source, _BLOCK, offset):
         crc = crc32(data, crc)
-        _write(target, data, offset)
+        write_checked(target, data, offset)
         offset += len(data)
     if stored is not None and crc != stored.crc32:
         raise IntegrityError("the source's file is damaged: its content has not the CRC-32 that was stored")

@@ -166,13 +166,16 @@ class SqliteQueue:
     def send(self, messages: Sequence[Outgoing], *, timeout: float) -> list[str | PortableError]:
         """Add messages, in one transaction."""
         now = self._now()
+        if len(messages) == 1:
+            message = messages[0]
+            if message.dedup_id is None and (message.ordering_key is None or not self._ordered):
+                try:
+                    return [self._send_one(message, now, timeout)]
+                except sqlite3.IntegrityError:
+                    # Two processes can come up with the same number in the same millisecond; the next one is another.
+                    pass
         for _ in range(ATTEMPTS):
-            # Two processes can come up with the same number in the same millisecond; the next one is another.
             with contextlib.suppress(sqlite3.IntegrityError):
-                if len(messages) == 1:
-                    message = messages[0]
-                    if message.dedup_id is None and (message.ordering_key is None or not self._ordered):
-                        return [self._send_one(message, now, timeout)]
                 return self._store.write(
                     lambda connection: self._add(connection, messages, now), notify=self._channel, timeout=timeout
                 )
@@ -229,14 +232,18 @@ class SqliteQueue:
 
     @undone_by(_unlease)
     def receive(self, max_messages: int, *, visibility: float, timeout: float) -> list[Delivery]:
-        """Lease what is ready, in one statement."""
+        """Lease what is ready, in one statement.
+
+        A lease is not synced: a power cut that undoes it has ended its holder, which is on this machine, too.
+        """
         while True:
             now = self._now()
             due = now + math.ceil(visibility * 1000)
-            if max_messages == 1:
-                rows = self._store.execute(queue_layout.LEASE_ONE, (self._queue, now, due), timeout=timeout)
-            else:
-                rows = self._store.execute(queue_layout.LEASE, (self._queue, now, due, max_messages), timeout=timeout)
+            parameters: tuple[int, ...] = (self._queue, now, due)
+            sql = queue_layout.LEASE_ONE
+            if max_messages != 1:
+                sql, parameters = queue_layout.LEASE, (*parameters, max_messages)
+            rows = self._store.execute(sql, parameters, timeout=timeout, synced=False)
             if not rows:
                 return []
             given = [_delivery(row, due) for row in rows]

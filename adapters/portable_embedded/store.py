@@ -68,7 +68,7 @@ class Store:
         self._key = key
         self._references = 0
         self._closed = False
-        self._commits = Commits(path, self._connect_writer, self._notify)
+        self._commits = Commits(path, self._connect_writer, self._notify, syncs=self.durability == "power")
         self._readers = ReadPool(self._connect_reader)
         self.changes = Changes(self._commits.changed_elsewhere)
 
@@ -239,7 +239,13 @@ class Store:
         return result
 
     def execute(
-        self, sql: str, params: Parameters = (), *, notify: str | None = None, timeout: float = TIMEOUT
+        self,
+        sql: str,
+        params: Parameters = (),
+        *,
+        notify: str | None = None,
+        timeout: float = TIMEOUT,
+        synced: bool = True,
     ) -> list[Any]:
         """Run one `INSERT`, `UPDATE` or `DELETE` as a transaction, or as part of one that threads share.
 
@@ -248,16 +254,17 @@ class Store:
             params: its parameters.
             notify: the channel whose waiters wake once it is committed.
             timeout: how long to wait for other writers, in seconds.
+            synced: False for what a power cut may undo at any durability, as when it ends whom it was done for, too.
 
         Returns:
-            What `RETURNING` gives, else nothing; committed at the declared durability.
+            What `RETURNING` gives, else nothing; committed at the declared durability, unless `synced` is false.
 
         Raises:
             Closed: the store is closed.
             DeadlineExceeded: other writers did not let it in; `maybe_applied` where it had begun.
             sqlite3.IntegrityError: a constraint does not hold; nothing is changed.
         """
-        return self._commits.execute(sql, params, notify, timeout)
+        return self._commits.execute(sql, params, notify, timeout, synced=synced)
 
     def write(
         self, work: Callable[[sqlite3.Connection], T], *, notify: str | None = None, timeout: float = TIMEOUT

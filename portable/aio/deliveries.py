@@ -216,18 +216,20 @@ class Deliveries(Generic[T]):
     async def redrive(self, max_messages: int | None, limit: Deadline) -> int:
         """Send dead letters of this queue to it again; give how many."""
         dead = self._dead
-        bounds = [bound for bound in (max_messages, await dead.count(limit.left())) if bound is not None]
-        left = min(bounds) if bounds else NEVER
+        # What dies again meanwhile is left to the next time.
+        there = await dead.count(limit.left())
+        unseen = NEVER if there is None else there
+        wanted = NEVER if max_messages is None else max_messages
         name = self._queue.name
         size = min(_REDRIVEN_AT_ONCE, self.driver.capabilities.max_batch)
         moved = 0
         others: list[Delivery] = []
         try:
-            while left > 0:
-                letters = await dead.lease(min(left, size), limit.left())
+            while moved < wanted and unseen > 0:
+                letters = await dead.lease(min(wanted - moved, unseen, size), limit.left())
                 if not letters:
                     break
-                left -= len(letters)
+                unseen -= len(letters)
                 # A dead-letter queue that several queues name holds letters of all of them.
                 others += [one for one in letters if one.attributes.get(wire.DEAD_QUEUE, name) != name]
                 mine = [one for one in letters if one.attributes.get(wire.DEAD_QUEUE, name) == name]

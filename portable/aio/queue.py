@@ -27,6 +27,7 @@ from portable.deadlines import Deadline
 from portable.errors import (
     BatchError,
     ConfigError,
+    IntegrityError,
     InvalidArgument,
     LeaseLost,
     LimitExceeded,
@@ -384,7 +385,7 @@ class Queue(Resource[QueueDriver], Generic[T]):
             timeout: seconds.
 
         Returns:
-            The messages, without those whose body does not fit the queue's type.
+            The messages, without those whose body does not fit the queue's type or is gone.
 
         Raises:
             Unsupported: `peek` is lacking or not declared.
@@ -398,7 +399,7 @@ class Queue(Resource[QueueDriver], Generic[T]):
             try:
                 value = await self._deliveries.value(delivery, limit)
                 messages.append(Message(self, delivery, value, "peeked"))
-            except (ValueError, RecursionError):
+            except (ValueError, RecursionError, IntegrityError):
                 continue
         return messages
 

@@ -195,7 +195,7 @@ def test_processes_and_threads_publish(url: str) -> None:
 @pytest.mark.parametrize("scheme", ["memory:", "sqlite:"])
 def test_a_cancelled_receive_gives_back(tmp_path: Path, scheme: str) -> None:
     url = f"sqlite:{tmp_path / 'app.db'}" if scheme == "sqlite:" else scheme
-    how = {"durability": "process"} if scheme == "sqlite:" else {}
+    how: dict[str, Any] = {"durability": "process"} if scheme == "sqlite:" else {}
 
     async def main() -> None:
         async with open_async(url, name="jobs", visibility_timeout="10m", **how) as jobs:

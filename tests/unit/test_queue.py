@@ -33,6 +33,24 @@ class Troubled(MemoryQueue):
         return super().receive(max_messages, visibility=visibility, timeout=timeout)
 
 
+class Unsettling(MemoryQueue):
+    """Cannot settle or hold what it gave."""
+
+    asked: ClassVar[threading.Event] = threading.Event()
+
+    def ack(self, deliveries: Sequence[Delivery], *, timeout: float) -> list[errors.PortableError | None]:
+        raise errors.Unavailable("nobody answers")
+
+    def nack(self, deliveries: Sequence[Delivery], *, delay: float, timeout: float) -> None:
+        raise errors.Unavailable("nobody answers")
+
+    def extend(
+        self, deliveries: Sequence[Delivery], *, seconds: float, timeout: float
+    ) -> list[errors.PortableError | None]:
+        self.asked.set()
+        raise errors.Unavailable("nobody answers")
+
+
 class Refusing(MemoryQueue):
     """Refuses the body that it is told to refuse, alone or with all that is sent with it, and takes small batches."""
 
@@ -69,7 +87,7 @@ register(
     Adapter(
         schemes={
             f"test-{driver.__name__.lower()}": {"queue": f"{__name__}:{driver.__name__}"}
-            for driver in (Troubled, Refusing, Pushed)
+            for driver in (Troubled, Unsettling, Refusing, Pushed)
         },
         extra="tests",
     )
@@ -119,7 +137,7 @@ def test_named_dead_letter_queue_is_shared() -> None:
         assert queues[1].redrive() == 1
         assert [message.body for message in queues[1].receive(10)] == [b"of other"]
         assert queues[0].stats().dead == 1
-        assert queues[0].redrive() == 1
+        assert queues[0].redrive(1) == 1
         (back,) = queues[0].receive()
         assert (back.body, back.attributes, back.dead_reason) == (b"of one", {"a": "b"}, None)
 
@@ -411,6 +429,84 @@ def test_no_thread_is_left(jobs: portable.Queue[bytes]) -> None:
         if thread.name.startswith("portable-worker"):
             thread.join(PATIENCE)
     assert threading.active_count() <= before
+
+
+def test_what_cannot_be_settled_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    with (
+        portable.open_queue("test-unsettling:", name="jobs", visibility_timeout="1s") as jobs,
+        caplog.at_level(logging.WARNING, "portable"),
+    ):
+        jobs.send_many([b"good", b"bad"])
+
+        def handle(message: portable.Message[bytes]) -> None:
+            assert Unsettling.asked.wait(PATIENCE)
+            if message.body == b"bad":
+                raise ZeroDivisionError
+
+        assert jobs.consume(handle, concurrency=2, max_messages=2) == 2
+        for told in ("were not extended", "was handled and may come again", "comes back with its lease"):
+            assert told in caplog.text
+        messages = jobs.receive(2, wait=PATIENCE)
+        with pytest.raises(errors.BatchError) as caught:
+            jobs.ack_many(messages)
+        assert all(isinstance(error, errors.Unavailable) for error in caught.value.result.failed.values())
+        # The block's own exception is what is seen.
+        with pytest.raises(ZeroDivisionError), messages[0]:
+            raise ZeroDivisionError
+
+
+def test_what_peek_cannot_decode_is_left_out() -> None:
+    with portable.open_queue("memory:peeked", name="jobs") as raw:
+        raw.send_many([b"not JSON", b"7"])
+        with portable.open_queue("memory:peeked", name="jobs", type=int) as typed:
+            assert [message.body for message in typed.peek(2)] == [7]
+        assert raw.dead_letters.stats().dead is None
+
+
+def test_a_trace_goes_along() -> None:
+    from opentelemetry import trace
+    from opentelemetry.sdk.metrics import MeterProvider
+    from opentelemetry.sdk.trace import TracerProvider
+
+    from portable.telemetry import Telemetry
+
+    provider = TracerProvider()
+    tree = {
+        "resources": {
+            "jobs": {"kind": "queue"},
+            "events": {"kind": "topic"},
+            "sub": {"kind": "subscription", "topic": "events"},
+        },
+        "profiles": {"local": {"default": "memory:"}},
+    }
+    hook = Telemetry(provider.get_tracer("tests"), MeterProvider().get_meter("tests"))
+    traces: list[int] = []
+
+    def handle(message: portable.Message[bytes]) -> None:
+        assert message.attributes["a"] == "b"
+        assert format(trace.get_current_span().get_span_context().trace_id, "032x") in message.attributes["traceparent"]
+        traces.append(trace.get_current_span().get_span_context().trace_id)
+
+    with Cloud(Profile.load(Config.from_dict(tree), profile="local"), hooks=(hook,)) as opened:
+        jobs, events, sub = opened.queue("jobs"), opened.topic("events"), opened.subscription("sub")
+        sub.check()
+        with provider.get_tracer("tests").start_as_current_span("request") as span:
+            jobs.send(b"x", attributes={"a": "b"})
+            jobs.send_many([Outgoing(b"x", {"a": "b"})])
+            events.publish(b"x", attributes={"a": "b"})
+            events.publish_many([Outgoing(b"x", {"a": "b"})])
+            wanted = span.get_span_context().trace_id
+        jobs.consume(handle, max_messages=2)
+        sub.consume(handle, max_messages=2)
+    assert traces == [wanted] * 4
+
+
+def test_topics_keep_limits_too() -> None:
+    with cloud({"events": {"kind": "topic"}}, guard={"limits": ["aws"]}) as opened:
+        events = opened.topic("events")
+        events.publish(b"x")
+        with pytest.raises(errors.LimitExceeded, match="max_message_bytes"):
+            events.publish(b"x" * 300_000)
 
 
 def test_bad_arguments(jobs: portable.Queue[bytes]) -> None:

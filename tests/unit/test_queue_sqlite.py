@@ -107,14 +107,14 @@ def test_what_is_missing_is_named(file: Path) -> None:
         assert not file.exists()
     with portable.open_queue(f"sqlite:{file}", name="other", durability="process") as other:
         other.send(b"x")
-    for opener, how in (
-        (portable.open_queue, {}),
-        (portable.open_topic, {}),
-        (portable.open_subscription, {"topic": "events"}),
-    ):
-        with opener(f"sqlite:{file}", name="things", create="never", **how) as resource:
-            with pytest.raises(errors.ResourceNotFound, match="portable resources create"):
-                resource.check(timeout=PATIENCE)
+    missing: list[Any] = [
+        portable.open_queue(f"sqlite:{file}", name="things", create="never"),
+        portable.open_topic(f"sqlite:{file}", name="things", create="never"),
+        portable.open_subscription(f"sqlite:{file}", name="things", topic="events", create="never"),
+    ]
+    for resource in missing:
+        with resource, pytest.raises(errors.ResourceNotFound, match="portable resources create"):
+            resource.check(timeout=PATIENCE)
     with (
         portable.open_queue(f"sqlite:{file}", name="other", create="never") as plain,
         portable.open_subscription(f"sqlite:{file}", name="other", topic="events", create="never") as fed,
@@ -235,12 +235,14 @@ def test_numbers_that_are_taken_are_tried_again(jobs: portable.Queue[bytes], mon
 
 def test_a_forked_child_has_numbers_and_connections_of_its_own(file: Path, jobs: portable.Queue[bytes]) -> None:
     jobs.send(b"before")
+    assert jobs.dead_letters.stats().ready == 0
     child = os.fork()
     if child == 0:
         # Whatever goes wrong, the child must not come back into pytest.
         status = 1
         try:
             jobs.send_many([b"child"] * 50)
+            jobs.dead_letters.send(b"child")
             status = 0
         finally:
             os._exit(status)
@@ -248,5 +250,6 @@ def test_a_forked_child_has_numbers_and_connections_of_its_own(file: Path, jobs:
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     messages = jobs.receive(1000)
     assert len({message.id for message in messages}) == 101
+    assert jobs.stats().dead == 1
     assert sum(message.body == b"child" for message in messages) == 50
     assert set(result.results) <= {message.id for message in messages}

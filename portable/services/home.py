@@ -1,0 +1,169 @@
+"""Where a project keeps its services: `.portable/services/`, one folder an instance, and what they share.
+
+    .portable/services/
+      NAME/          an instance: its record, the copy of its manifest, secrets, config files, volumes, logs
+      bindings/NAME  what applications read: servicebinding.io's files; good as $SERVICE_BINDING_ROOT
+      packages/      fetched software, one folder for each set of packages, shared by the instances that use it
+      supervisor/    the process that watches over the servers
+      locks/         held while something is changed
+
+Everything is made by one program at a time and put in place whole, so that an interruption leaves the old or the new.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from portable.errors import ConfigError, DeadlineExceeded, InvalidArgument
+from portable.services.manifest import NAME
+
+__all__ = ["Home", "write_private"]
+
+_SHARED = ("bindings", "packages", "supervisor", "locks", "repositories")
+
+
+class Home:
+    """The folder of a project's services.
+
+    Attributes:
+        project: the project's folder.
+        folder: the services' folder; links are resolved, since servers are given absolute paths.
+    """
+
+    def __init__(self, project: Path) -> None:
+        """Take the project's folder; nothing is made yet."""
+        self.project = project.absolute()
+        self.folder = (self.project / ".portable" / "services").resolve()
+
+    @property
+    def bindings(self) -> Path:
+        """The folder of all bindings."""
+        return self.folder / "bindings"
+
+    @property
+    def packages(self) -> Path:
+        """The folder of fetched software."""
+        return self.folder / "packages"
+
+    @property
+    def supervisor(self) -> Path:
+        """The supervisor's folder."""
+        return self.folder / "supervisor"
+
+    def instance(self, name: str) -> Path:
+        """Give the folder of an instance.
+
+        Raises:
+            InvalidArgument: that is no name of an instance.
+        """
+        if not re.fullmatch(NAME, name):
+            raise InvalidArgument(f"{name!r} is no name of an instance; use a to z, 0 to 9 and single hyphens, 2 to 40 long")
+        if name in _SHARED:
+            raise InvalidArgument(f"{name!r} is a folder that the service engine keeps; take another name with --as")
+        return self.folder / name
+
+    def names(self) -> list[str]:
+        """List the instances, whole or not, sorted."""
+        if not self.folder.is_dir():
+            return []
+        return sorted(path.name for path in self.folder.iterdir() if path.is_dir() and path.name not in _SHARED)
+
+    @contextlib.contextmanager
+    def locked(self, what: str, *, timeout: float = 900.0) -> Iterator[None]:
+        """Hold a lock between processes and threads.
+
+        Args:
+            what: what is locked: an instance's name, or a word for what all share.
+            timeout: how long to wait for it, in seconds.
+
+        Raises:
+            DeadlineExceeded: another process held it all the while.
+        """
+        folder = self.folder / "locks"
+        path = folder / f"{what}.lock"
+        while True:
+            make_folder(folder)
+            file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                _lock(file, what, timeout)
+                # Whoever removed the folder meanwhile left us a lock that nobody else sees.
+                if _same(file, path):
+                    yield
+                    return
+            finally:
+                os.close(file)
+
+    def remove_if_unused(self) -> None:
+        """Remove what the instances shared, when the last of them is gone and no repository was added."""
+        if self.names() or (self.folder / "repositories").is_dir() or not self.folder.is_dir():
+            return
+        shutil.rmtree(self.folder)
+        with contextlib.suppress(OSError):  # other things of the project are kept there
+            self.folder.parent.rmdir()
+
+
+def _lock(file: int, what: str, timeout: float) -> None:
+    import time  # noqa: PLC0415 (only a lock that is held needs it)
+
+    end = time.monotonic() + timeout
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= end:
+                raise DeadlineExceeded(f"another process has been changing {what} for {timeout:g} s; try again") from None
+            # The system wakes nobody after a while, so this asks again.
+            time.sleep(0.05)
+        else:
+            return
+
+
+def _same(file: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def make_folder(path: Path, mode: int = 0o755) -> None:
+    """Make a folder and those above it.
+
+    Raises:
+        ConfigError: something else is there, or it may not be made.
+    """
+    try:
+        path.mkdir(mode, parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be made: {error.strerror}") from None
+
+
+def write_private(path: Path, content: str | bytes, *, owner: tuple[int, int] | None = None, mode: int = 0o600) -> None:
+    """Write a file whole, readable by its owner alone.
+
+    Args:
+        path: the file.
+        content: what it holds.
+        owner: the user and group ids that it is for, where that is another user.
+        mode: its permissions.
+    """
+    data = content.encode() if isinstance(content, str) else content
+    number, name = tempfile.mkstemp(dir=path.parent, prefix=".new-")  # with mode 0600
+    try:
+        with open(number, "wb") as file:
+            file.write(data)
+            os.fchmod(file.fileno(), mode)
+            if owner is not None and os.geteuid() == 0:
+                os.fchown(file.fileno(), *owner)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
