@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
 import time
@@ -234,16 +235,14 @@ class Cloud:
         return gather(probes, concurrency=16, host=self._host)
 
     def close(self) -> None:
-        """Close every resource and stop every thread; closing twice is no error."""
+        """Close every resource and stop every thread, whatever fails on the way; closing twice is no error."""
         self._closed = True
-        resources = list(self._resources.values())
-        self._resources.clear()
-        try:
-            for resource in reversed(resources):
-                resource.close()
-        finally:
-            self._shared.close()
-            self._host.close()
+        with contextlib.ExitStack() as stack:
+            stack.callback(self._host.close)
+            stack.callback(self._shared.close)
+            for resource in list(self._resources.values()):
+                stack.callback(resource.close)
+            self._resources.clear()
 
     def __enter__(self) -> Self:
         return self
@@ -266,6 +265,9 @@ class Cloud:
         if found is None:
             bound = self._profile.bound(name, kind, contract or {})
             found = self._resources.setdefault(kept, self._bind(bound, **how))
+            if self._closed:
+                # It may have come too late for `close` to see it.
+                raise Closed("the cloud is closed; connect again")
         return found
 
     def _bind(self, bound: Bound, **how: Any) -> Resource[Any]:

@@ -25,6 +25,7 @@ NAMES = {
     "asynccontextmanager": "contextmanager",
     "AsyncExitStack": "ExitStack",
     "enter_async_context": "enter_context",
+    "push_async_callback": "callback",
     "AbstractAsyncContextManager": "AbstractContextManager",
     "AsyncGenerator": "Generator",
     "AsyncEngine": "Engine",

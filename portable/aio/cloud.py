@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
 import time
@@ -233,16 +234,14 @@ class Cloud:
         return await gather(probes, concurrency=16, host=self._host)
 
     async def close(self) -> None:
-        """Close every resource and stop every thread; closing twice is no error."""
+        """Close every resource and stop every thread, whatever fails on the way; closing twice is no error."""
         self._closed = True
-        resources = list(self._resources.values())
-        self._resources.clear()
-        try:
-            for resource in reversed(resources):
-                await resource.close()
-        finally:
-            self._shared.close()
-            self._host.close()
+        async with contextlib.AsyncExitStack() as stack:
+            stack.callback(self._host.close)
+            stack.callback(self._shared.close)
+            for resource in list(self._resources.values()):
+                stack.push_async_callback(resource.close)
+            self._resources.clear()
 
     async def __aenter__(self) -> Self:
         return self
@@ -265,6 +264,9 @@ class Cloud:
         if found is None:
             bound = self._profile.bound(name, kind, contract or {})
             found = self._resources.setdefault(kept, self._bind(bound, **how))
+            if self._closed:
+                # It may have come too late for `close` to see it.
+                raise Closed("the cloud is closed; connect again")
         return found
 
     def _bind(self, bound: Bound, **how: Any) -> Resource[Any]:

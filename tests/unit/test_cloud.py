@@ -7,7 +7,6 @@ import inspect
 import logging
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +51,7 @@ def test_resources_come_by_name_once_and_open_nothing(tmp_path: Path) -> None:
         assert cloud.profile == "local"
         assert repr(cloud) == "<Cloud profile 'local'>"
         assert cloud.queue("jobs") is cloud.queue("jobs")
-        assert cloud.queue("jobs", type=int) is not cloud.queue("jobs")
+        assert cloud.queue("jobs", type=int) is not cloud.queue("jobs", type=str)
         assert isinstance(cloud.subscription("mailer"), portable.Subscription)
         assert {resource.name for resource in cloud.resources()} == {
             *("photos", "jobs", "events", "mailer", "clicks", "sessions", "users", "main")
@@ -141,7 +140,7 @@ def test_many_waiting_calls_hold_no_thread_of_the_pool(tmp_path: Path, default: 
                 await cloud.stream("clicks").append(b"record")
                 received = await asyncio.wait_for(asyncio.gather(*waiting), PATIENCE)
                 read = await asyncio.wait_for(asyncio.gather(*records), PATIENCE)
-            assert await asyncio.wait_for(locking, PATIENCE)
+            await (await asyncio.wait_for(locking, PATIENCE)).release()
             assert sorted(int(one.body) for (one,) in received) == list(range(count))
             assert [[record.data for record in found] for found in read] == [[b"record"]] * 3
 
@@ -158,8 +157,7 @@ def test_a_closed_cloud_says_so(tmp_path: Path) -> None:
         cloud.cache("sessions")
     with pytest.raises(Closed, match=r"sessions \(memory\) get: the cache is closed"):
         cache.get("a")
-    with pytest.raises(Closed, match="the cloud is closed"):
-        cloud.check()
+    assert {type(result.error) for result in cloud.check()} == {Closed}
 
 
 def test_memory_is_one_per_cloud_and_named_memory_one_per_process() -> None:
@@ -249,12 +247,12 @@ class AsyncCache:
 
 
 @pytest.fixture
-def async_scheme(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def async_scheme(monkeypatch: pytest.MonkeyPatch) -> str:
     # A name by which the registry finds this class, however this file was imported.
     monkeypatch.setitem(sys.modules, "async_only_driver", sys.modules[__name__])
     adapter = Adapter({"acme": {"cache": "async_only_driver:AsyncCache"}}, extra="acme")
     monkeypatch.setattr(registry, "_registered", [adapter])
-    yield "acme:"
+    return "acme:"
 
 
 def test_an_async_only_driver_serves_the_sync_face(async_scheme: str) -> None:
@@ -266,7 +264,8 @@ def test_an_async_only_driver_serves_the_sync_face(async_scheme: str) -> None:
         with cache.lock("a", ttl=5.0, wait=0):
             pass
         assert cache.get_or_set("b", lambda: 5, ttl=5.0) == 5
-        assert cache._driver._driver.threads == {"portable-loop"}
+        driver: Any = cache._driver
+        assert driver._driver.threads == {"portable-loop"}
         assert len([thread for thread in our_threads() - before if thread.name == "portable-loop"]) == 1
     assert our_threads() <= before
 
@@ -276,7 +275,8 @@ def test_an_async_only_driver_serves_the_async_face(async_scheme: str) -> None:
         before = our_threads()
         async with aio.open_cache(async_scheme) as cache:
             assert sorted(await asyncio.gather(*(cache.incr("n") for _ in range(30)))) == list(range(1, 31))
-            assert cache._driver.threads == {threading.current_thread().name}
+            driver: Any = cache._driver
+            assert driver.threads == {threading.current_thread().name}
             assert our_threads() <= before
 
     asyncio.run(main())
@@ -284,15 +284,15 @@ def test_an_async_only_driver_serves_the_async_face(async_scheme: str) -> None:
 
 def test_a_cloud_closes_the_rest_where_one_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cloud = portable.connect(config(tmp_path))
-    cloud.cache("sessions").set("a", 1)
-    cloud.queue("jobs").send(b"1")
+    queue, cache, stream = cloud.queue("jobs"), cloud.cache("sessions"), cloud.stream("clicks")
 
     def fail() -> None:
         raise Unavailable("it hung up")
 
-    monkeypatch.setattr(cloud.cache("sessions")._driver, "close", fail)
-    queue = cloud.queue("jobs")
+    monkeypatch.setattr(cache._driver, "close", fail)
     with pytest.raises(Unavailable, match="it hung up"):
         cloud.close()
-    with pytest.raises(Closed):
-        queue.send(b"2")
+    for call in (lambda: queue.send(b"1"), lambda: stream.append(b"1"), lambda: cache.get("a")):
+        with pytest.raises(Closed):
+            call()
+    cloud.close()
