@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import random
 import sqlite3
 from collections.abc import Callable, Iterator
-from itertools import count
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ FOUND = 20
 
 
 def document(number: int, groups: int) -> dict[str, Any]:
-    """One document; so many groups have the same number of them."""
+    """One document, nested as documents are; so many groups have the same number of them."""
     return {
         "id": f"user-{number:07}",
         "city": f"city-{number % groups:05}",
@@ -29,7 +30,8 @@ def document(number: int, groups: int) -> dict[str, Any]:
         "age": 20 + number % 60,
         "active": number % 3 == 0,
         "score": number / 7,
-        "note": "the analytical engine weaves algebraical patterns",
+        "tags": ["engine", "notes", f"group-{number % 10}"],
+        "address": {"street": f"{number % 300} St James's Square", "postcode": "SW1Y 4JH"},
     }
 
 
@@ -87,7 +89,7 @@ def _by_index(
 
 
 def _orm(folder: Path, documents: list[dict[str, Any]]) -> Callable[[str], list[Any]]:
-    from sqlalchemy import Boolean, Column, Float, Integer, String, create_engine, insert, select
+    from sqlalchemy import JSON, Boolean, Column, Float, Integer, String, create_engine, insert, select
     from sqlalchemy.orm import DeclarativeBase, Session
 
     class Base(DeclarativeBase):
@@ -102,7 +104,8 @@ def _orm(folder: Path, documents: list[dict[str, Any]]) -> Callable[[str], list[
         age = Column(Integer)
         active = Column(Boolean)
         score = Column(Float)
-        note = Column(String)
+        tags = Column(JSON)
+        address = Column(JSON)
 
     engine = create_engine(f"sqlite:///{folder}/orm.db")
     Base.metadata.create_all(engine)
@@ -127,12 +130,11 @@ def _tinydb(folder: Path, documents: list[dict[str, Any]]) -> Callable[[str], li
 
 
 def _over(keys: list[str], call: Callable[[str], object]) -> Contender:
-    """Take the keys in an order that jumps about, another one each time."""
-    numbers = count(1)
-    step = 7919
+    """Take the keys in a random order, the same for everybody."""
+    order = cycle(random.Random(17).choices(keys, k=len(keys)))
 
     def run(calls: int) -> None:
-        for _ in range(calls):
-            call(keys[next(numbers) * step % len(keys)])
+        for key in islice(order, calls):
+            call(key)
 
     return Contender(run)

@@ -17,11 +17,11 @@ import msgspec
 
 from portable.errors import IntegrityError
 
-__all__ = ["dump", "dump_value", "load", "load_value"]
+__all__ = ["dump", "dump_value", "load", "load_all", "load_value"]
 
 # Decimal text is kept as it is; a float that is whole keeps its ".0", so that it comes back as a float.
 _encode = msgspec.json.Encoder().encode
-_decode = msgspec.json.Decoder().decode
+_decode = msgspec.json.Decoder(dict).decode
 
 
 def dump(data: dict[str, Any], *, special: bool = True) -> str:
@@ -36,14 +36,30 @@ def load(text: str | bytes) -> dict[str, Any]:
         IntegrityError: the text is no document of ours.
     """
     try:
-        data = _decode(text)
-        if (b'"$' if isinstance(text, bytes) else '"$') in text:  # type: ignore[operator]  # both are of one kind
+        data: dict[str, Any] = _decode(text)
+        # One character is looked for many times as fast as two, and most documents have none.
+        if (b"$" in text and b'"$' in text) if isinstance(text, bytes) else ("$" in text and '"$' in text):
             data = _untagged(data)
     except (msgspec.DecodeError, ValueError, ArithmeticError, TypeError) as error:
         raise IntegrityError(f"a stored document is damaged: {error}") from error
-    if not isinstance(data, dict):
-        raise IntegrityError(f"a stored document is damaged: it is a JSON {type(data).__name__}, not an object")
+    if type(data) is not dict:
+        raise IntegrityError(f"a stored document is damaged: it is a tag for a {type(data).__name__}, not an object")
     return data
+
+
+def load_all(texts: list[str]) -> list[dict[str, Any]]:
+    """Give the documents that JSON texts stand for, as `load` does each, and faster.
+
+    Raises:
+        IntegrityError: a text is no document of ours.
+    """
+    try:
+        found: list[dict[str, Any]] = list(map(_decode, texts))
+    except (msgspec.DecodeError, ValueError):
+        found = []
+    if len(found) < len(texts) or "$" in "".join(texts):
+        return [load(text) for text in texts]
+    return found
 
 
 def dump_value(value: Any) -> Any:

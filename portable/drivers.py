@@ -4,7 +4,8 @@
 A driver takes and returns neutral types, maps its vendor's errors to `portable.errors`, and knows nothing of config
 files. It is made without any I/O (`Class(binding)`), opened by the first operation, and closed with its resource.
 Class attributes say how it runs: `is_async = True` for coroutine methods, `blocking = False` for sync methods that
-never block and so may be called on an event loop. `timeout` is what is left of the call's time, in seconds.
+never block and so may be called on an event loop. A sync driver whose backend has a client too gives the driver
+on that by a method `async_twin()`. `timeout` is what is left of the call's time, in seconds.
 
 `portable.drivers` holds the same protocols for sync drivers.
 """

@@ -264,6 +264,7 @@ class _Reading:
 @iteration
 def _documents(collection: Collection[T], question: Question) -> Generator[Document[T], None]:
     reading = _Reading(collection, question, None)
+    document = collection._composer.document  # noqa: SLF001 (its own collection)
     left = question.limit
     after: SortPosition | None = None
     while True:
@@ -271,7 +272,7 @@ def _documents(collection: Collection[T], question: Question) -> Generator[Docum
         reading.begin()
         found, after = reading.read(after, size if left is None else min(left, size))
         for stored in found:
-            yield collection._composer.document(stored)  # noqa: SLF001 (its own collection)
+            yield document(stored)
         if left is not None:
             left -= len(found)
         if after is None or left == 0:

@@ -243,7 +243,7 @@ class Queue(Resource[QueueDriver], Generic[T]):
             max_messages: return after so many were handled.
             idle_timeout: return when nothing arrived for so many seconds.
             drain_timeout: seconds that handlers have to finish once `stop` is set; what is still running then is given
-                back, to be handled by somebody else.
+                back, or no longer held, to be handled by somebody else.
 
         Returns:
             How many messages were handled, those whose handler failed included.

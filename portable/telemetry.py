@@ -83,14 +83,12 @@ class _Observed:
         self._started = time.perf_counter()
 
     def end(self, error: BaseException | None) -> None:
-        from opentelemetry import context, trace  # noqa: PLC0415 (imported by the application already)
+        from opentelemetry import context  # noqa: PLC0415 (imported by the application already)
 
         context.detach(self._token)
         if error is not None:
             self._attributes["error.type"] = type(error).__qualname__
-            self._span.set_attribute("error.type", type(error).__qualname__)
-            # The class alone: a message may quote what the application stores.
-            self._span.set_status(trace.Status(trace.StatusCode.ERROR, type(error).__qualname__))
+            _fail(self._span, error)
         self._span.end()
         self._telemetry.note(self._attributes, time.perf_counter() - self._started)
 
@@ -117,6 +115,14 @@ def _span_kind(operation: str) -> trace.SpanKind:
     return SpanKind.CONSUMER if operation in _CONSUMES else SpanKind.CLIENT
 
 
+def _fail(span: trace.Span, error: BaseException) -> None:
+    from opentelemetry.trace import Status, StatusCode  # noqa: PLC0415 (imported by the application already)
+
+    # The class alone: a message may quote what the application stores.
+    span.set_attribute("error.type", type(error).__qualname__)
+    span.set_status(Status(StatusCode.ERROR, type(error).__qualname__))
+
+
 def injected(attributes: Mapping[str, str] | None) -> dict[str, str]:
     """Give message attributes with the current trace added; what is there already stays."""
     from opentelemetry import propagate  # noqa: PLC0415 (imported by the application already)
@@ -139,5 +145,10 @@ def handling(resource: str, provider: str, attributes: Mapping[str, str]) -> Ite
         kind=trace.SpanKind.CONSUMER,
         attributes=_attributes(resource, "queue", provider, "process"),
         record_exception=False,
-    ):
-        yield
+        set_status_on_exception=False,
+    ) as span:
+        try:
+            yield
+        except BaseException as error:
+            _fail(span, error)
+            raise

@@ -38,7 +38,11 @@ NAMES = {
 
 def sources() -> list[Path]:
     """The async sources that have a generated twin."""
-    folders = (ROOT / "portable" / "aio", ROOT / "portable" / "testing" / "aio")
+    folders = (
+        ROOT / "portable" / "aio",
+        ROOT / "portable" / "testing" / "aio",
+        ROOT / "adapters" / "portable_redis" / "aio",
+    )
     return [path for folder in folders for path in sorted(folder.glob("*.py")) if path.name not in BY_HAND]
 
 
@@ -56,6 +60,7 @@ def generated(source: Path) -> str:
         unasync.unasync_files([str(inside)], [rule])
         text = Path(scratch, "sync", source.name).read_text()
     text = text.replace("portable.testing.aio", "portable.testing").replace("portable.aio", "portable")
+    text = text.replace("portable_redis.aio", "portable_redis")
     text = text.replace("async with", "with").replace("an async ", "a ").replace("`await ", "`")
     header = f"# Generated from {source.relative_to(ROOT)} by tools/generate_sync.py; change that file, not this one.\n"
     target = twin(source)

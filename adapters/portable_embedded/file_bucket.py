@@ -28,7 +28,7 @@ from portable.errors import (
     ResourceNotFound,
     Unsupported,
 )
-from portable.local_files import write_checked
+from portable.local_files import cut, write_checked
 from portable.objects import Condition, ObjectHeaders, ObjectInfo, Part, Prefix, SignedRequest
 from portable_embedded.file_attributes import Attributes, Stored, VanishedError, describe, etag_of
 from portable_embedded.file_errors import MISSING, translated
@@ -305,7 +305,7 @@ class FileBucket:
         try:
             if os.fstat(file).st_size < size:
                 raise InvalidArgument(f"the upload of {key!r} has fewer than its {size} bytes; upload it again")
-            os.ftruncate(file, size)
+            cut(file, size)
             crc = combine((int(part.token, 16), part.size) for part in parts)
             return self._publish(key, UPLOAD + upload, file, crc=crc, headers=headers, condition=condition, until=until)
         finally:

@@ -273,8 +273,11 @@ class SqliteCollection:
             return rows
 
         found = self._current(look)
-        load = document_json.load
-        return [Stored((partition, key), load(data), str(revision)) for partition, key, revision, data in found]
+        every = document_json.load_all([row[3] for row in found])
+        return [
+            Stored((partition, key), data, str(revision))
+            for (partition, key, revision, _), data in zip(found, every, strict=True)
+        ]
 
     def count(self, plan: Plan, *, timeout: float) -> int:
         """Count the documents of a plan."""

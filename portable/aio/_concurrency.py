@@ -70,8 +70,11 @@ class Host:
         self.pool = Pool()
 
     def face(self, driver: Any) -> Any:
-        """Give a driver the async face."""
-        return driver if getattr(driver, "is_async", False) else Threaded(driver, self.pool)
+        """Give a driver the async face: its own where it has one."""
+        if getattr(driver, "is_async", False):
+            return driver
+        twin = getattr(driver, "async_twin", None)
+        return Threaded(driver, self.pool) if twin is None else twin()
 
     def forget(self) -> None:
         """Drop the threads of a parent process, after a fork."""

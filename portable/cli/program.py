@@ -24,6 +24,7 @@ _COMMANDS = {
     "collection": ("collection:collection", "Look inside a collection."),
     "worker": ("worker:worker", "Run a function on every message of a queue."),
     "outbox": ("outbox:outbox", "Deliver the messages of a database's outbox."),
+    "services": ("services:services", "Install databases, caches and brokers, and look after them."),
     "conformance": ("conformance:conformance", "Prove what a live service keeps of the neutral API."),
 }
 """Name → where the command is, and its line in the help."""

@@ -66,6 +66,17 @@ class Config:
             )
         return cls(Source(None, Path.cwd(), label="the embedded default"), Tables({}, {}, None), embedded=True)
 
+    @staticmethod
+    def project(path: str | Path | None = None) -> Path:
+        """Give the folder that `load` would find the file in, without reading it; else the working directory.
+
+        Args:
+            path: the file, or None, as for `load`.
+        """
+        path = path if path is not None else os.environ.get("PORTABLE_CONFIG")
+        file = Path(path) if path else _nearest_file()
+        return file.absolute().parent if file is not None else Path.cwd()
+
     @classmethod
     def from_dict(
         cls, tree: dict[str, Any], folder: str | Path = ".", *, environ: Mapping[str, str] | None = None

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import os
 import re
 import shutil
@@ -22,9 +23,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from portable.errors import ConfigError, DeadlineExceeded, InvalidArgument
+from portable.services.accounts import can_enter, unprivileged
 from portable.services.manifest import NAME
 
-__all__ = ["Home", "write_private"]
+__all__ = ["Home", "make_folder", "write_private"]
+
+_ELSEWHERE = Path("/var/lib/portable")
+"""Where root's services are kept whose project folder is closed to the user that servers run as."""
 
 _SHARED = ("bindings", "packages", "supervisor", "locks", "repositories")
 
@@ -40,7 +45,26 @@ class Home:
     def __init__(self, project: Path) -> None:
         """Take the project's folder; nothing is made yet."""
         self.project = project.absolute()
-        self.folder = (self.project / ".portable" / "services").resolve()
+        self._link = self.project / ".portable" / "services"
+        self.folder = self._link.resolve()
+
+    def prepare(self) -> None:
+        """Make the folder: elsewhere, with a link to it, where servers could not enter the project's.
+
+        Raises:
+            ConfigError: it may not be made.
+        """
+        if self.folder.is_dir():
+            return
+        make_folder(self._link.parent)
+        account = unprivileged()
+        if os.geteuid() == 0 and self.folder.name == self._link.name and not can_enter(self._link.parent, account):
+            target = _ELSEWHERE / hashlib.sha256(str(self._link).encode()).hexdigest()[:16]
+            make_folder(_ELSEWHERE)
+            with contextlib.suppress(FileExistsError):
+                self._link.symlink_to(target)
+            self.folder = self._link.resolve()
+        make_folder(self.folder)
 
     @property
     def bindings(self) -> Path:
@@ -89,7 +113,8 @@ class Home:
         folder = self.folder / "locks"
         path = folder / f"{what}.lock"
         while True:
-            make_folder(folder)
+            self.prepare()
+            make_folder(folder, 0o700)
             file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
                 _lock(file, what, timeout)
@@ -100,13 +125,32 @@ class Home:
             finally:
                 os.close(file)
 
-    def remove_if_unused(self) -> None:
-        """Remove what the instances shared, when the last of them is gone and no repository was added."""
+    def remove_if_unused(self, *held: str) -> None:
+        """Remove what the instances shared, when the last of them is gone and no repository was added.
+
+        Args:
+            held: the locks that the caller holds; another one that is held says that somebody is at work here.
+        """
         if self.names() or (self.folder / "repositories").is_dir() or not self.folder.is_dir():
             return
+        others = [path for path in (self.folder / "locks").iterdir() if path.stem not in held]
+        if any(map(_is_held, others)):
+            return
         shutil.rmtree(self.folder)
-        with contextlib.suppress(OSError):  # other things of the project are kept there
-            self.folder.parent.rmdir()
+        if self._link.is_symlink():
+            self._link.unlink()
+        for folder in {self._link.parent, self.folder.parent}:
+            with contextlib.suppress(OSError):  # other things of the project are kept there
+                folder.rmdir()
+
+
+def _is_held(path: Path) -> bool:
+    with path.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
 
 
 def _lock(file: int, what: str, timeout: float) -> None:
@@ -133,13 +177,17 @@ def _same(file: int, path: Path) -> bool:
 
 
 def make_folder(path: Path, mode: int = 0o755) -> None:
-    """Make a folder and those above it.
+    """Make a folder and those above it, with the very mode that is asked for, whatever the umask.
 
     Raises:
         ConfigError: something else is there, or it may not be made.
     """
     try:
-        path.mkdir(mode, parents=True, exist_ok=True)
+        if not path.parent.is_dir():
+            make_folder(path.parent)
+        if not path.is_dir():
+            path.mkdir(mode, exist_ok=True)
+            path.chmod(mode)
     except OSError as error:
         raise ConfigError(f"{path}: cannot be made: {error.strerror}") from None
 

@@ -132,12 +132,12 @@ class QueueConsumingCases(QueueCases):
 
     def test_consume_keeps_the_lease(self) -> None:
         """While a handler runs nobody else gets its message, however short the lease."""
-        queue, other = self.open(visibility_timeout=3), self.open(visibility_timeout=3)
+        queue, other = self.open(visibility_timeout=5), self.open(visibility_timeout=5)
         queue.send(b"body")
         others: list[Any] = []
 
         def handle(_: Any) -> None:
-            others.extend(other.receive(wait=4))
+            others.extend(other.receive(wait=6.5))
 
         assert queue.consume(handle, max_messages=1) == 1
         assert others == []

@@ -431,7 +431,8 @@ def test_no_thread_is_left(jobs: portable.Queue[bytes]) -> None:
     assert threading.active_count() <= before
 
 
-def test_what_cannot_be_settled_is_told(caplog: pytest.LogCaptureFixture) -> None:
+def test_what_cannot_be_settled_is_told(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setattr(Unsettling, "asked", threading.Event())
     with (
         portable.open_queue("test-unsettling:", name="jobs", visibility_timeout="1s") as jobs,
         caplog.at_level(logging.WARNING, "portable"),

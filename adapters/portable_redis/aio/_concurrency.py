@@ -1,0 +1,195 @@
+"""The few places where the two faces really differ; its sync twin is written by hand too."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from asyncio import sleep
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from redis.asyncio import Redis, RedisCluster, Sentinel
+from redis.asyncio.cluster import ClusterNode
+from redis.asyncio.connection import Connection, ConnectionPool, SSLConnection, UnixDomainSocketConnection
+from redis.asyncio.retry import Retry
+
+from portable.errors import PortableError
+
+if TYPE_CHECKING:
+    from portable_redis.aio.server import Server
+
+__all__ = [
+    "IS_ASYNC",
+    "ClusterNode",
+    "Connection",
+    "ConnectionPool",
+    "Redis",
+    "RedisCluster",
+    "Releases",
+    "Retry",
+    "SSLConnection",
+    "Sentinel",
+    "Slots",
+    "Undoing",
+    "UnixDomainSocketConnection",
+    "async_twin",
+    "close_client",
+    "connect",
+    "disconnect",
+    "exchange",
+    "is_alive",
+    "open_cluster",
+    "sleep",
+    "within",
+]
+
+T = TypeVar("T")
+
+IS_ASYNC = True
+"""Which face this is."""
+
+SETTLE_WITHIN = 5.0
+
+
+def async_twin(driver: Any) -> Any:
+    """Give the driver of the async face: this is it."""
+    return driver
+
+
+async def connect(connection: Any, timeout: float) -> None:
+    """Connect, within so many seconds."""
+    async with asyncio.timeout(timeout):
+        await connection.connect()
+
+
+async def is_alive(connection: Any) -> bool:
+    """Whether a connection that was idle is still one: open, and with nothing on it."""
+    if not connection.is_connected:
+        return False
+    look = getattr(connection, "can_read", None) or connection.can_read_destructive
+    return not await look()
+
+
+async def exchange(connection: Any, command: tuple[Any, ...], timeout: float) -> Any:
+    """Send a command, and give its answer."""
+    async with asyncio.timeout(timeout):
+        await connection.send_packed_command(connection.pack_command(*command), check_health=False)
+        return await connection.read_response()
+
+
+async def within(call: Awaitable[T], timeout: float) -> T:
+    """Bound a call of a client that takes no time limit itself."""
+    async with asyncio.timeout(timeout):
+        return await call
+
+
+async def disconnect(connection: Any) -> None:
+    """Drop a connection without a word; what waits for it ends."""
+    # What is gone already cannot be closed, and need not be.
+    with contextlib.suppress(Exception):
+        await connection.disconnect(nowait=True)
+
+
+async def open_cluster(**how: Any) -> Any:
+    """Make the client of a cluster, which knows its nodes."""
+    client: Any = RedisCluster(**how)
+    return await client.initialize()
+
+
+async def close_client(client: Any) -> None:
+    """Close a client, and its pool."""
+    with contextlib.suppress(Exception):
+        await client.aclose()
+
+
+class Slots:
+    """So many calls at once."""
+
+    def __init__(self, count: int) -> None:
+        self._free = asyncio.Semaphore(count)
+        self.give = self._free.release
+
+    async def take(self, timeout: float) -> bool:
+        """Wait for a slot, up to `timeout` seconds; say whether there was one."""
+        if not self._free.locked():
+            return await self._free.acquire()
+        try:
+            async with asyncio.timeout(timeout):
+                return await self._free.acquire()
+        except TimeoutError:
+            return False
+
+
+class Undoing:
+    """Calls whose results are given back when whoever asked for them is gone."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    async def guard(self, call: Any, undo: Callable[[T], Awaitable[None]]) -> T:
+        """Give what a call gives; when this is cancelled the call ends all the same, and its result is undone."""
+        task = asyncio.ensure_future(call)
+        try:
+            result: T = await asyncio.shield(task)
+        except asyncio.CancelledError:
+            self._keep(asyncio.ensure_future(_undo(task, undo)))
+            raise
+        return result
+
+    def _keep(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def settle(self) -> None:
+        """Wait until all that is under way is undone; what takes too long is left to its lease."""
+        if self._tasks:
+            await asyncio.wait(list(self._tasks), timeout=SETTLE_WITHIN)
+
+
+async def _undo(task: asyncio.Future[T], undo: Callable[[T], Awaitable[None]]) -> None:
+    with contextlib.suppress(PortableError):
+        await undo(await task)
+
+
+class Releases:
+    """News of the locks that share one stream of news; satisfies what waiting in this face needs of `Arrivals`."""
+
+    def __init__(self, server: Server, key: str, seen: dict[str, str]) -> None:
+        """Listen to a stream of news, from where it was last seen.
+
+        Args:
+            server: where.
+            key: the stream's.
+            seen: by key, the news that a look at a lock has seen.
+        """
+        self._server = server
+        self._key = key
+        self._seen = seen
+
+    def version(self) -> int:
+        """Always the same: news are waited for at the server, from those that the last look has seen."""
+        return 0
+
+    def subscribe(self, callback: Callable[[], None]) -> Listening:
+        """Call `callback` once there is news."""
+        return Listening(asyncio.ensure_future(self._listen(callback)))
+
+    async def _listen(self, callback: Callable[[], None]) -> None:
+        try:
+            while not await self._server.news(self._key, self._seen.get(self._key, "0-0"), 30.0):
+                pass
+        except PortableError:
+            # Whoever waits asks again, and hears of it there.
+            pass
+        callback()
+
+
+class Listening:
+    """A wait for news, until `close`."""
+
+    def __init__(self, task: asyncio.Task[None]) -> None:
+        self._task = task
+
+    def close(self) -> None:
+        """Wait no more."""
+        self._task.cancel()

@@ -1,0 +1,323 @@
+# Generated from adapters/portable_redis/aio/server.py by tools/generate_sync.py; change that file, not this one.
+"""One Redis, as the drivers see it: commands and scripts on connections of redis-py, to whatever the URL names."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from time import monotonic
+from typing import Any
+
+from redis.backoff import FullJitterBackoff, NoBackoff
+from redis.exceptions import NoScriptError, ReadOnlyError, RedisError, ResponseError
+
+from portable.bindings import Binding
+from portable.errors import Closed, DeadlineExceeded, PortableError, Unsupported
+from portable_redis import _concurrency as face
+from portable_redis.errors import FAILURES, UnreachedError, is_passing, is_refused, translated
+from portable_redis.options import RedisOptions, login, nodes, security
+from portable_redis.scripts import Script
+
+__all__ = ["Server"]
+
+OLDEST = (6, 2)
+"""The first release that has all commands that are used here."""
+
+SHORTEST_PAUSE, LONGEST_PAUSE = 0.02, 1.0
+"""Seconds before a failed call is repeated: spread between nothing and a bound that doubles, within these."""
+
+LONGEST_BLOCK = 30.0
+"""Seconds that a wait for news blocks at most before it looks again."""
+
+
+class Server:
+    """The connections of one resource.
+
+    redis-py makes, secures and reads them. Which one serves a call is decided here: `Redis.execute_command` takes
+    three times as long for that as all that it does with the connection, and knows no time limit for a call.
+
+    Attributes:
+        durability: what survives once a write was answered, as far as the server's own config says.
+    """
+
+    def __init__(self, binding: Binding[RedisOptions]) -> None:
+        self._binding = binding
+        self._nodes = nodes(binding)
+        self._retries = binding.contract.retries
+        self._usual = float(binding.contract.timeout)
+        self._backoff = FullJitterBackoff(base=SHORTEST_PAUSE, cap=LONGEST_PAUSE)
+        self._client: Any = None
+        self._pool: Any = None
+        self._slots = face.Slots(binding.options.max_connections)
+        # Those at hand, the last used first; and all there are.
+        self._idle: list[Any] = []
+        self._all: list[Any] = []
+        self._closed = False
+        self._ahead = 0.0
+        self.durability = "process"
+
+    @property
+    def client(self) -> Any:
+        """The client of redis-py, for the application."""
+        if self._client is None:
+            raise Closed("the connection is not open; use the resource first")
+        return self._client
+
+    @property
+    def is_cluster(self) -> bool:
+        """Whether keys of different hash tags may be on different nodes."""
+        return self._binding.options.cluster
+
+    def open(self) -> None:
+        """Connect, and see what the server is.
+
+        Raises:
+            Unsupported: it is too old.
+        """
+        if self._client is None:
+            self._make_client()
+        self._learn()
+
+    def close(self) -> None:
+        """Drop every connection; whatever waits on one ends with `Closed`."""
+        self._closed = True
+        for connection in list(self._all):
+            face.disconnect(connection)
+        client, self._client = self._client, None
+        if client is not None:
+            face.close_client(client)
+
+    def call(self, *command: Any, timeout: float, again: bool = False) -> Any:
+        """Have one command done.
+
+        Args:
+            command: its name and arguments.
+            timeout: seconds, for all attempts.
+            again: whether it may be repeated where it is not known to have been done.
+
+        Raises:
+            ResponseError: the server refused it, for a reason that only the caller can tell.
+            PortableError: everything else.
+        """
+        try:
+            return self._attempt(command, timeout)
+        except FAILURES as error:
+            failure: Exception = error
+        except UnreachedError as error:
+            failure = error
+        started, failures = monotonic(), 1
+        while True:
+            left = started + timeout - monotonic()
+            pause = self._backoff.compute(failures)
+            repeats = (again or is_refused(failure)) and failures <= self._retries and pause < left
+            if not (repeats and is_passing(failure)):
+                raise self._given_up(failure)
+            face.sleep(pause)
+            try:
+                return self._attempt(command, left - pause)
+            except FAILURES as error:
+                failure = error
+            except UnreachedError as error:
+                failure = error
+            failures += 1
+
+    def run(self, script: Script, keys: tuple[str, ...], *arguments: Any, timeout: float, again: bool = False) -> Any:
+        """Have a script run, in one step; the arguments are as for `call`."""
+        try:
+            return self.call("EVALSHA", script.sha, len(keys), *keys, *arguments, timeout=timeout, again=again)
+        except NoScriptError:
+            # A server that was restarted has forgotten it.
+            return self.call("EVAL", script.text, len(keys), *keys, *arguments, timeout=timeout, again=again)
+
+    def news(self, key: str, after: str, wait: float) -> bool:
+        """Wait until a stream has an entry after one that was seen; False when `wait` seconds are over before."""
+        return self.any_news({key: after}, wait)
+
+    def any_news(self, seen: dict[str, str], wait: float) -> bool:
+        """Wait until one of several streams has an entry after the one that was seen of it."""
+        wait = min(wait, LONGEST_BLOCK)
+        block = max(1, round(wait * 1000))
+        command = ("XREAD", "COUNT", 1, "BLOCK", block, "STREAMS", *seen, *seen.values())
+        try:
+            if self._pool is None:
+                return bool(face.within(self.client.execute_command(*command), wait + self._usual))
+            # Not one of those that calls share: there may be any number of waits.
+            connection = self._borrow(self._usual)
+            try:
+                return bool(face.exchange(connection, command, wait + self._usual))
+            except (RedisError, OSError):
+                face.disconnect(connection)
+                raise
+            finally:
+                self._idle.append(connection)
+        except (*FAILURES, UnreachedError) as error:
+            raise self._given_up(error) from None
+
+    def scan(self, pattern: str, beside: str, *, timeout: float) -> Any:
+        """Give, batch by batch, the keys that match a pattern and are in the slot of another one."""
+        deadline = monotonic() + timeout
+        cursor: Any = b"0"
+        options: dict[str, Any] = {}
+        if self._pool is None:
+            options["target_nodes"] = self.client.get_node_from_key(beside)
+        while True:
+            left = max(0.001, deadline - monotonic())
+            command = ("SCAN", cursor, "MATCH", pattern, "COUNT", 1000)
+            if self._pool is None:
+                answer = face.within(self.client.execute_command(*command, **options), left)
+                # The client of a cluster gives cursors by node.
+                found = list(answer.values())[0] if isinstance(answer, dict) else answer
+            else:
+                found = self.call(*command, timeout=left, again=True)
+            cursor = found[0] if not isinstance(found[0], dict) else list(found[0].values())[0]
+            yield found[1]
+            if int(cursor) == 0:
+                return
+
+    def now(self) -> float:
+        """Give the server's wall clock, in seconds, as it was last heard of: nobody's own clock counts."""
+        return monotonic() + self._ahead
+
+    def heard(self, seconds: bytes | int, microseconds: bytes | int) -> None:
+        """Take note of the server's clock."""
+        self._ahead = int(seconds) + int(microseconds) / 1_000_000 - monotonic()
+
+    def _attempt(self, command: tuple[Any, ...], timeout: float) -> Any:
+        if self._pool is None:
+            return face.within(self.client.execute_command(*command), timeout)
+        if not self._slots.take(timeout):
+            raise DeadlineExceeded("every connection was in use all the time; see max_connections")
+        try:
+            connection = self._borrow(timeout)
+            try:
+                return face.exchange(connection, command, timeout)
+            except ResponseError as error:
+                if isinstance(error, ReadOnlyError):
+                    # It was the primary, and is no more.
+                    face.disconnect(connection)
+                raise
+            except BaseException:
+                face.disconnect(connection)
+                raise
+            finally:
+                self._idle.append(connection)
+        finally:
+            self._slots.give()
+
+    def _borrow(self, timeout: float) -> Any:
+        if self._closed:
+            raise Closed("the resource is closed")
+        try:
+            connection = self._idle.pop()
+        except IndexError:
+            connection = self._pool.make_connection()
+            self._all.append(connection)
+        else:
+            if face.is_alive(connection):
+                return connection
+            face.disconnect(connection)
+        try:
+            face.connect(connection, timeout)
+        except FAILURES as error:
+            self._idle.append(connection)
+            raise UnreachedError from error
+        except BaseException:
+            face.disconnect(connection)
+            self._idle.append(connection)
+            raise
+        return connection
+
+    def _given_up(self, failure: BaseException) -> Exception:
+        if isinstance(failure, PortableError):
+            return failure
+        if self._closed:
+            closed = Closed("the resource was closed meanwhile")
+            closed.__cause__ = failure
+            return closed
+        if isinstance(failure, ResponseError) and not (is_passing(failure) or is_refused(failure)):
+            ours = translated(failure)
+            # What is no error of the whole resource is the caller's to tell.
+            return ours if type(ours) is not PortableError else failure
+        return translated(failure)
+
+    def _make_client(self) -> None:
+        options = self._binding.options
+        how: dict[str, Any] = {
+            **login(self._binding),
+            "protocol": 2,
+            "socket_timeout": None if face.IS_ASYNC else self._usual,
+            "socket_connect_timeout": self._usual,
+            "retry": face.Retry(NoBackoff(), 0),
+        }
+        if options.cluster:
+            try:
+                self._client = self._cluster(how)
+            except FAILURES as error:
+                raise translated(error) from error
+            return
+        how |= {"db": options.db, **security(self._binding)}
+        if options.sentinel is not None:
+            self._client = self._sentinel(how)
+            self._pool = self._client.connection_pool
+            return
+        if options.socket is not None:
+            self._pool = face.ConnectionPool(
+                connection_class=face.UnixDomainSocketConnection, path=str(options.socket), **how
+            )
+        else:
+            ((host, port),) = self._nodes
+            secure = self._binding.url.scheme == "rediss"
+            self._pool = face.ConnectionPool(
+                connection_class=face.SSLConnection if secure else face.Connection,
+                host=host,
+                port=port,
+                socket_keepalive=True,
+                **how,
+            )
+        self._client = face.Redis(connection_pool=self._pool)
+
+    def _cluster(self, how: dict[str, Any]) -> Any:
+        known = [face.ClusterNode(host, port) for host, port in self._nodes]
+        secure = {"ssl": True, **security(self._binding)} if self._binding.url.scheme == "rediss" else {}
+        return face.open_cluster(
+            startup_nodes=known, max_connections=self._binding.options.max_connections, **how, **secure
+        )
+
+    def _sentinel(self, how: dict[str, Any]) -> Any:
+        options = self._binding.options
+        secure = {"ssl": True, **security(self._binding)} if self._binding.url.scheme == "rediss" else {}
+        own = {
+            "username": options.sentinel_username,
+            "password": options.sentinel_password,
+            "socket_timeout": self._usual,
+            "socket_connect_timeout": self._usual,
+            **secure,
+        }
+        sentinel = face.Sentinel(self._nodes, sentinel_kwargs=own)
+        return sentinel.master_for(options.sentinel, **(how | secure))
+
+    def _learn(self) -> None:
+        """See whether the server will do, what its clock says, and what it keeps."""
+        facts = self.run(_ABOUT, (self._binding.name,), timeout=self._usual, again=True)
+        text, seconds, microseconds = facts
+        self.heard(seconds, microseconds)
+        lines = (line.partition(":") for line in text.decode().splitlines())
+        about = {name: value for name, _, value in lines}
+        version = tuple(int(part) for part in about.get("redis_version", "0").split(".")[:2] if part.isdigit())
+        if version < OLDEST:
+            raise Unsupported(f"the server is Redis {about.get('redis_version')}; 6.2 is the first that will do")
+        self.durability = "none"
+        if about.get("aof_enabled") == "1":
+            self.durability = "process"
+            # Many servers keep their config to themselves.
+            with suppress(PortableError, RedisError):
+                answer = self.call("CONFIG", "GET", "appendfsync", timeout=self._usual, again=True)
+                if _second(answer) == "always":
+                    self.durability = "power"
+
+
+def _second(answer: Any) -> str:
+    value = answer.get("appendfsync", "") if isinstance(answer, dict) else (*answer, "", "")[1]
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+_ABOUT = Script("about")

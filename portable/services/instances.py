@@ -1,0 +1,144 @@
+"""An instance: what is known of one installation, and the folder that holds it."""
+
+from __future__ import annotations
+
+import datetime
+from typing import Any, Literal
+
+import msgspec
+
+from portable.errors import IntegrityError, NotFound
+from portable.config.source import nearest
+from portable.services.home import Home, write_private
+from portable.services.manifest import Plan
+from portable.services.parameters import Value
+from portable.services.reading import Service, read_service
+from portable.services.software import Fetched
+
+__all__ = ["Instance", "Record", "Stage", "load", "stored"]
+
+Stage = Literal["installing", "installed", "uninstalling", "kept"]
+_RECORD = "instance.json"
+
+
+class Record(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """What is written down of an installation; secrets are in files of their own.
+
+    Attributes:
+        format: the version of this record.
+        name: the instance's name.
+        service: the service's name.
+        repository: where the manifest is from.
+        revision: the manifest's revision.
+        version: the software's version.
+        runtime: what it runs on.
+        plan: the plan's name.
+        stage: how far it is: interrupted changes are taken up from here. `kept` is what `--keep-data` left.
+        created_at: when it was installed.
+        parameters: those that are no secrets.
+        ports: each port's number on this machine.
+        software: what was fetched of the manifest's softwares; None until then.
+        prepared: how many of the manifest's setup steps are done.
+        wanted: whether it should run: `up` without names starts these.
+    """
+
+    format: Literal[1] = 1
+    name: str
+    service: str
+    repository: str
+    revision: int
+    version: str
+    runtime: str
+    plan: str
+    stage: Stage
+    created_at: datetime.datetime
+    parameters: dict[str, Any] = {}
+    ports: dict[str, int] = {}
+    software: Fetched | None = None
+    prepared: int = 0
+    wanted: bool = True
+
+
+class Instance:
+    """An installed service, or one that is being installed.
+
+    Attributes:
+        home: the project's services.
+        record: what is written down of it.
+        service: the manifest, of which the instance keeps a copy.
+        folder: the instance's folder.
+    """
+
+    def __init__(self, home: Home, record: Record, service: Service) -> None:
+        """Take what is known; `load` reads it."""
+        self.home = home
+        self.record = record
+        self.service = service
+        self.folder = home.instance(record.name)
+
+    @property
+    def name(self) -> str:
+        """The instance's name."""
+        return self.record.name
+
+    @property
+    def plan(self) -> Plan:
+        """The plan that it was installed with."""
+        return self.service.manifest.plans[self.record.plan]
+
+    def save(self) -> None:
+        """Write the record down, whole."""
+        data = msgspec.json.format(msgspec.json.encode(self.record), indent=2)
+        write_private(self.folder / _RECORD, data)
+
+    def values(self) -> dict[str, Value]:
+        """Give every parameter's value, secrets included."""
+        values = dict(self.record.parameters)
+        for name, parameter in self.service.manifest.parameters.items():
+            if parameter.sensitive and (path := self.folder / "secrets" / name).is_file():
+                text = path.read_text(encoding="utf-8")
+                values[name] = text if parameter.type == "string" else msgspec.json.decode(text)
+        return values
+
+    def keep(self, values: dict[str, Value]) -> None:
+        """Write the parameters' values down: secrets each in a file of mode 0600, the others in the record."""
+        folder = self.folder / "secrets"
+        folder.mkdir(0o700, exist_ok=True)
+        for name, value in values.items():
+            if self.service.manifest.parameters[name].sensitive:
+                text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
+                write_private(folder / name, text)
+                self.record.parameters.pop(name, None)
+            else:
+                self.record.parameters[name] = value
+
+
+def load(home: Home, name: str) -> Instance:
+    """Read an instance.
+
+    Raises:
+        NotFound: there is none of that name; the message names the nearest.
+        IntegrityError: its record is damaged.
+    """
+    found = stored(home, name)
+    if found is None:
+        raise NotFound(f"no service {name!r} is installed{nearest(name, home.names())}")
+    return found
+
+
+def stored(home: Home, name: str) -> Instance | None:
+    """Read an instance; None where there is none, or nothing but a folder that an interrupted change left."""
+    folder = home.instance(name)
+    try:
+        data = (folder / _RECORD).read_bytes()
+    except FileNotFoundError:
+        return None
+    try:
+        record = msgspec.json.decode(data, type=Record)
+    except msgspec.DecodeError as error:
+        raise IntegrityError(
+            f"{folder / _RECORD} is damaged ({error}); the data is untouched under {folder / 'volumes'}"
+        ) from None
+    return Instance(home, record, read_service(folder / "service", repository="installed"))
+
+

@@ -1,0 +1,63 @@
+"""Processes of a project's services that nobody watches over any more, found by a variable in their environment."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+__all__ = ["MARK", "NAME_MARK", "end", "processes", "wait_gone"]
+
+MARK = "PORTABLE_SERVICES"
+"""The variable that every process of a project's services has: the services' folder."""
+
+NAME_MARK = "PORTABLE_SERVICE"
+"""The variable that holds the instance's name."""
+
+
+def processes(folder: Path, name: str | None = None) -> Iterator[int]:
+    """List the ids of a project's service processes, by the mark that their environment carries.
+
+    Args:
+        folder: the services' folder.
+        name: an instance, or None for all, the supervisor included.
+    """
+    wanted = {f"{MARK}={folder}".encode()}
+    if name is not None:
+        wanted.add(f"{NAME_MARK}={name}".encode())
+    for entry in Path("/proc").glob("[0-9]*"):
+        # Processes come and go, and those of other users are not ours.
+        with contextlib.suppress(OSError):
+            if wanted <= set((entry / "environ").read_bytes().split(b"\0")):
+                yield int(entry.name)
+
+
+def end(pids: list[int], *, timeout: float = 10.0) -> None:
+    """End processes: asked first, killed when they do not go in time."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+        if wait_gone(pids, timeout=timeout):
+            return
+
+
+def wait_gone(pids: list[int], *, timeout: float) -> bool:
+    """Wait until processes are gone; tell whether they are."""
+    end_at = time.monotonic() + timeout
+    while any(map(_alive, pids)):
+        if time.monotonic() >= end_at:
+            return False
+        time.sleep(0.02)  # they are not our children, so nothing tells of their end
+    return True
+
+
+def _alive(pid: int) -> bool:
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
+    except FileNotFoundError:
+        return False
+    return stat.rpartition(")")[2].split()[0] != "Z"

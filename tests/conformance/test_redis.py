@@ -1,0 +1,63 @@
+"""Redis, by the suites of all kinds that it serves, in both faces."""
+
+from __future__ import annotations
+
+import pytest
+
+from portable.testing.aio.cache import CacheSuite as AsyncCacheSuite
+from portable.testing.aio.queue import QueueSuite as AsyncQueueSuite
+from portable.testing.aio.stream import StreamSuite as AsyncStreamSuite
+from portable.testing.aio.topic import SubscriptionSuite as AsyncSubscriptionSuite
+from portable.testing.aio.topic import TopicSuite as AsyncTopicSuite
+from portable.testing.cache import CacheSuite
+from portable.testing.queue import QueueSuite
+from portable.testing.stream import StreamSuite
+from portable.testing.topic import SubscriptionSuite, TopicSuite
+from tests.targets import target
+
+
+class _Redis:
+    @pytest.fixture(autouse=True, scope="class")
+    @classmethod
+    def _url(cls) -> None:
+        cls.url = target("redis")
+
+
+class TestRedisCache(_Redis, CacheSuite):
+    pass
+
+
+class TestRedisCacheAsync(_Redis, AsyncCacheSuite):
+    pass
+
+
+class TestRedisQueue(_Redis, QueueSuite):
+    pass
+
+
+class TestRedisQueueAsync(_Redis, AsyncQueueSuite):
+    pass
+
+
+class TestRedisTopic(_Redis, TopicSuite):
+    pass
+
+
+class TestRedisTopicAsync(_Redis, AsyncTopicSuite):
+    pass
+
+
+class TestRedisSubscription(_Redis, SubscriptionSuite):
+    pass
+
+
+class TestRedisSubscriptionAsync(_Redis, AsyncSubscriptionSuite):
+    pass
+
+
+class TestRedisStream(_Redis, StreamSuite):
+    pass
+
+
+class TestRedisStreamAsync(_Redis, AsyncStreamSuite):
+    pass
