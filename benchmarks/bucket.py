@@ -85,26 +85,38 @@ def _sync(folder: Path) -> None:
 def _large(plan: Plan, folder: Path) -> Iterator[Figure]:
     """The best of some, because what disturbs a long copy is never in its favour."""
     size = plan.size(1024, 16)
-    source = folder / "source"
+    source, bucket = folder / "source", folder / "large"
     with source.open("wb") as file:
         for _ in range(size):
             file.write(os.urandom(MIB))
-    bucket = folder / "large"
-    out = folder / "out"
-    found: dict[str, list[tuple[float, float]]] = {"cp": [], "upload": [], "put": [], "get": []}
-    for _ in range(1 if plan.quick else 5):
-        for what, taken in found.items():
-            taken.append(_copied(what, source, out, bucket))
-            # What is gone before the system has written it does not slow the next one down.
+        os.fsync(file.fileno())
+    rounds = 1 if plan.quick else 5
+    peaks: list[float] = []
+    # The system slows down who writes while much is not on the disk yet: nothing is left there by the turn before.
+    yield from _best(f"{size} MiB", ("upload", "put"), source, bucket, rounds, peaks)
+    _copied("put", source, folder / "out", bucket)
+    with (bucket / "large").open("rb") as file:
+        os.fsync(file.fileno())
+    yield from _best(f"{size} MiB", ("get",), source, bucket, rounds, peaks)
+    yield Figure(f"bucket: memory at {size} MiB", max(peaks), unit="MiB")
+
+
+def _best(
+    size: str, what: tuple[str, ...], source: Path, bucket: Path, rounds: int, peaks: list[float]
+) -> Iterator[Figure]:
+    out = source.with_name("out")
+    taken: dict[str, list[float]] = {one: [] for one in ("cp", *what)}
+    for _ in range(rounds):
+        for one, seconds in taken.items():
+            elapsed, peak = _copied(one, source, out, bucket)
+            seconds.append(elapsed)
+            peaks.append(peak)
             out.unlink(missing_ok=True)
-            if what != "put":
-                rmtree(bucket, ignore_errors=True)
-    cp = min(seconds for seconds, _ in found.pop("cp"))
-    for what, taken in found.items():
-        best = min(seconds for seconds, _ in taken)
-        yield Figure(f"bucket: {what} {size} MiB / cp", best / cp, ours=best, theirs=cp)
-    peak = max(mib for taken in found.values() for _, mib in taken)
-    yield Figure(f"bucket: memory at {size} MiB", peak, unit="MiB")
+            if one in {"put", "upload"}:
+                rmtree(bucket)
+    best = {one: min(seconds) for one, seconds in taken.items()}
+    for one in what:
+        yield Figure(f"bucket: {one} {size} / cp", best[one] / best["cp"], ours=best[one], theirs=best["cp"])
 
 
 def _copied(what: str, source: Path, out: Path, bucket: Path) -> tuple[float, float]:

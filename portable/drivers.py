@@ -113,7 +113,7 @@ class BucketDriver(Driver, Protocol):
     What is missing is `NotFound`; an unmet `condition` or `etag` is `AlreadyExists` (absent) or `PreconditionFailed`,
     a missing target included. Every write is all or nothing. A driver checks with the backend's own checksum what it
     writes, and what one `get` of a whole object returns; with `ObjectInfo.checksum` callers check what they read in
-    ranges.
+    ranges. A class attribute `one_per_url = True` says that the URL alone names the bucket, whatever its `name`.
     """
 
     @property

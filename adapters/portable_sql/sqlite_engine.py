@@ -21,7 +21,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 from sqlalchemy.util import await_only
 
-from portable.errors import IntegrityError, PermissionDenied, ResourceNotFound, Unavailable
+from portable.errors import IntegrityError, PermissionDenied, Unavailable
 from portable_sql.sqlite_connections import Connection
 
 __all__ = ["async_sqlite_engine", "sqlite_engine", "sqlite_error"]
@@ -105,7 +105,7 @@ def sqlite_error(path: Path, error: Exception) -> Exception:
         if path.is_dir():
             return PermissionDenied(f"{path} is a folder; the database needs a file")
     if "unable to open" in text:
-        return ResourceNotFound(f"{path} cannot be opened; make it with: portable resources create")
+        return PermissionDenied(f"{path} cannot be opened; make the file and its folder readable and writable")
     if "not a database" in text or "malformed" in text:
         return IntegrityError(f"{path} is damaged or no SQLite database ({text}); it was left as it is")
     if "readonly" in text:
