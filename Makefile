@@ -2,8 +2,8 @@
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
-# Test processes side by side; one more than the cores, because many tests wait for leases.
-JOBS   ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
+# Test processes side by side: four a core, because most tests wait for leases and locks.
+JOBS   ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) \* 4)
 PROFILE ?= local
 
 .DEFAULT_GOAL := help

@@ -37,7 +37,7 @@ def main() -> int:
     chosen = arguments.only or list(GROUPS)
     begun = time.monotonic()
     figures: list[Figure] = []
-    print(f"{'figure':<58} {'value':>14} {'ours':>9}  {'theirs':>9}  target", flush=True)
+    print(f"{'figure':<58} {'value':>15} {'ours':>9}  {'theirs':>9}  target", flush=True)
     for name in chosen:
         with tempfile.TemporaryDirectory(prefix="portable-bench-", dir=arguments.folder) as folder:
             for figure in importlib.import_module(GROUPS[name]).measure(plan, Path(folder)):
@@ -62,7 +62,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--check", action="store_true", help="fail where a target is missed, or was not measured")
     parser.add_argument("--only", action="append", choices=GROUPS, metavar="GROUP", help=f"one of {', '.join(GROUPS)}")
     parser.add_argument("--quick", action="store_true", help="prove that it works; the numbers mean little")
-    parser.add_argument("--output", type=Path, default=Path(__file__).with_name("results"), help="where the report goes")
+    parser.add_argument(
+        "--output", type=Path, default=Path(__file__).with_name("results"), help="where the report goes"
+    )
     parser.add_argument("--folder", type=Path, help="where to measure; the system's temporary folder when left out")
     return parser.parse_args()
 

@@ -93,16 +93,16 @@ def _large(plan: Plan, folder: Path) -> Iterator[Figure]:
     rounds = 1 if plan.quick else 5
     peaks: list[float] = []
     # The system slows down who writes while much is not on the disk yet: nothing is left there by the turn before.
-    yield from _best(f"{size} MiB", ("upload", "put"), source, bucket, rounds, peaks)
+    yield from _best(f"{size} MiB", ("upload", "put"), source, bucket, rounds=rounds, peaks=peaks)
     _copied("put", source, folder / "out", bucket)
     with (bucket / "large").open("rb") as file:
         os.fsync(file.fileno())
-    yield from _best(f"{size} MiB", ("get",), source, bucket, rounds, peaks)
+    yield from _best(f"{size} MiB", ("get",), source, bucket, rounds=rounds, peaks=peaks)
     yield Figure(f"bucket: memory at {size} MiB", max(peaks), unit="MiB")
 
 
 def _best(
-    size: str, what: tuple[str, ...], source: Path, bucket: Path, rounds: int, peaks: list[float]
+    size: str, what: tuple[str, ...], source: Path, bucket: Path, *, rounds: int, peaks: list[float]
 ) -> Iterator[Figure]:
     out = source.with_name("out")
     taken: dict[str, list[float]] = {one: [] for one in ("cp", *what)}

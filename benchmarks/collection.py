@@ -68,9 +68,7 @@ def _by_key(plan: Plan, folder: Path, users: Any, documents: list[dict[str, Any]
     bare.close()
 
 
-def _by_index(
-    plan: Plan, folder: Path, users: Any, documents: list[dict[str, Any]], groups: int
-) -> Iterator[Figure]:
+def _by_index(plan: Plan, folder: Path, users: Any, documents: list[dict[str, Any]], groups: int) -> Iterator[Figure]:
     cities = [f"city-{number:05}" for number in range(groups)]
     orm, tiny = _orm(folder, documents), _tinydb(folder, documents)
 
@@ -131,7 +129,7 @@ def _tinydb(folder: Path, documents: list[dict[str, Any]]) -> Callable[[str], li
 
 def _over(keys: list[str], call: Callable[[str], object]) -> Contender:
     """Take the keys in a random order, the same for everybody."""
-    order = cycle(random.Random(17).choices(keys, k=len(keys)))
+    order = cycle(random.Random(17).choices(keys, k=len(keys)))  # noqa: S311 (an order, no secret)
 
     def run(calls: int) -> None:
         for key in islice(order, calls):

@@ -16,9 +16,20 @@ __all__ = ["measure"]
 # What the code costs without the interpreter's own start.
 _TIMED = "import time; begun = time.process_time(); {}; print(time.process_time() - begun)"
 _COMMAND = "import sys; sys.argv = ['portable', '--help']; from portable.cli import main; main()"
-_FOREIGN = (
-    "boto3 botocore google.cloud azure obstore sqlalchemy alembic redis confluent_kafka click rich asyncio"
-).split()
+_FOREIGN = [
+    "boto3",
+    "botocore",
+    "google.cloud",
+    "azure",
+    "obstore",
+    "sqlalchemy",
+    "alembic",
+    "redis",
+    "confluent_kafka",
+    "click",
+    "rich",
+    "asyncio",
+]
 _LOADED = """
 import sys, portable
 with portable.open_queue('sqlite:{folder}/jobs.db') as queue, portable.open_cache('memory:') as cache:
@@ -71,5 +82,3 @@ def _process(code: str) -> float:
 def _children() -> float:
     times = os.times()
     return times.children_user + times.children_system
-
-

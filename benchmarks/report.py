@@ -55,7 +55,11 @@ def line(figure: Figure, targets: Targets) -> str:
     times = f"{_time(figure.ours):>9}  {_time(figure.theirs):>9}"
     wanted = targets.of(figure.name)
     verdict = "" if not wanted else "ok" if targets.holds(figure) else "MISSED"
-    return f"{figure.name:<58} {_number(figure.value):>9} {figure.unit:<4} {times}  {wanted:<8} {verdict}".rstrip()
+    return f"{figure.name:<58} {_number(figure.value):>9} {figure.unit:<5} {times}  {wanted:<8} {verdict}".rstrip()
+
+
+def _unit(figure: Figure) -> str:
+    return "times theirs" if figure.unit == "times" else figure.unit
 
 
 def _number(value: float) -> str:
@@ -74,7 +78,7 @@ def _time(seconds: float | None) -> str:
 def missed(figures: Sequence[Figure], targets: Targets, groups: Iterable[str]) -> list[str]:
     """Say of each target that was missed, or not measured, by how much."""
     found = [
-        f"{figure.name}: {_number(figure.value)} {figure.unit}, and the target is {targets.of(figure.name)}"
+        f"{figure.name}: {_number(figure.value)} {_unit(figure)}, and the target is {targets.of(figure.name)}"
         for figure in figures
         if not targets.holds(figure)
     ]
@@ -109,14 +113,16 @@ def plot(figures: Sequence[Figure], targets: Targets, path: Path) -> None:
     try:
         import matplotlib as mpl
     except ModuleNotFoundError:
-        print(f"no plot: matplotlib is missing; pip install -r {_TARGETS.with_name('requirements.txt')}", file=sys.stderr)
+        print(
+            f"no plot: matplotlib is missing; pip install -r {_TARGETS.with_name('requirements.txt')}", file=sys.stderr
+        )
         return
     mpl.use("Agg")
-    from matplotlib import pyplot
+    from matplotlib import pyplot as plt
 
     shown = [(figure, limit) for figure in figures if (limit := targets.limit(figure.name)) is not None]
     shares = [_share(figure, limit) for figure, limit in shown]
-    canvas, axes = pyplot.subplots(figsize=(10, 1.5 + 0.25 * len(shown)), layout="constrained")
+    canvas, axes = plt.subplots(figsize=(10, 1.5 + 0.25 * len(shown)), layout="constrained")
     colours = ["tab:green" if targets.holds(figure) else "tab:red" for figure, _ in shown]
     axes.barh([figure.name for figure, _ in shown], shares, color=colours)
     axes.axvline(1.0, color="black", linewidth=1)
@@ -128,7 +134,7 @@ def plot(figures: Sequence[Figure], targets: Targets, path: Path) -> None:
         axes.text(min(shares[place], 1.3), place, label, va="center", fontsize=7)
     axes.tick_params(axis="y", labelsize=7)
     canvas.savefig(path)
-    pyplot.close(canvas)
+    plt.close(canvas)
 
 
 def _share(figure: Figure, limit: float) -> float:

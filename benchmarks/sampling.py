@@ -79,7 +79,7 @@ class Figure:
     Attributes:
         name: by which `targets.toml` knows it.
         value: a ratio, or an amount.
-        unit: of the value: `"×"`, `"µs"`, `"MiB"` …
+        unit: of the value: `"times"` theirs, `"µs"`, `"MiB"` …
         ours: seconds a call; None where that is not what was measured.
         theirs: the same of whom we are compared with.
         samples: what the value is the middle of.
@@ -87,7 +87,7 @@ class Figure:
 
     name: str
     value: float
-    unit: str = "×"
+    unit: str = "times"
     ours: float | None = None
     theirs: float | None = None
     samples: list[float] = field(default_factory=list)

@@ -49,13 +49,13 @@ def _child(step: str, what: str, place: Path, size: int) -> tuple[float, float]:
     return float(answer[0]), float(answer[1])
 
 
-def _objects(what: str, place: Path) -> portable.Bucket:
+def _objects(place: Path) -> portable.Bucket:
     return portable.open_bucket(f"file:{place}/bucket", durability="process")
 
 
 def _fill_objects(what: str, place: Path, size: int) -> None:
     """As another program would, which is faster: each is a plain file."""
-    with _objects(what, place) as bucket:
+    with _objects(place) as bucket:
         bucket.check(write=True)
     in_a_folder = size if what.endswith("one folder") else IN_A_FOLDER
     for number in range(size):
@@ -65,22 +65,22 @@ def _fill_objects(what: str, place: Path, size: int) -> None:
         (folder / f"{number:07}.txt").touch()
 
 
-def _read_objects(what: str, place: Path, size: int) -> int:
-    with _objects(what, place) as bucket:
-        return sum(1 for _ in bucket.list())
+def _read_objects(_: str, place: Path) -> int:
+    with _objects(place) as bucket:
+        return sum(1 for one in bucket.list() if one.key)
 
 
 def _queue(place: Path) -> portable.Queue[bytes]:
     return portable.open_queue(f"sqlite:{place}/jobs.db", durability="process")
 
 
-def _fill_messages(what: str, place: Path, size: int) -> None:
+def _fill_messages(_: str, place: Path, size: int) -> None:
     with _queue(place) as queue:
-        for _ in range(size // AT_ONCE):
+        for _start in range(0, size, AT_ONCE):
             queue.send_many([b"x" * 200] * AT_ONCE)
 
 
-def _read_messages(what: str, place: Path, size: int) -> int:
+def _read_messages(_: str, place: Path) -> int:
     found = 0
     with _queue(place) as queue:
         while messages := queue.receive(AT_ONCE, wait=0):
@@ -93,16 +93,16 @@ def _users(place: Path) -> portable.Collection[dict[str, object]]:
     return portable.open_collection(f"sqlite:{place}/users.db", durability="process", indexes=["city"])
 
 
-def _fill_documents(what: str, place: Path, size: int) -> None:
+def _fill_documents(_: str, place: Path, size: int) -> None:
     with _users(place) as users:
         for start in range(0, size, AT_ONCE):
             users.write_many(portable.Put(document(number, 5000)) for number in range(start, start + AT_ONCE))
 
 
-def _read_documents(what: str, place: Path, size: int) -> int:
+def _read_documents(what: str, place: Path) -> int:
     with _users(place) as users:
         query = users.order_by("city") if what.endswith("index") else users.query(allow_scan=True)
-        return sum(1 for _ in query)
+        return sum(1 for one in query if one.key)
 
 
 _FILLS: dict[str, Callable[[str, Path, int], None]] = {
@@ -110,7 +110,7 @@ _FILLS: dict[str, Callable[[str, Path, int], None]] = {
     "messages": _fill_messages,
     "documents": _fill_documents,
 }
-_READS: dict[str, Callable[[str, Path, int], int]] = {
+_READS: dict[str, Callable[[str, Path], int]] = {
     "objects": _read_objects,
     "messages": _read_messages,
     "documents": _read_documents,
@@ -118,12 +118,12 @@ _READS: dict[str, Callable[[str, Path, int], int]] = {
 
 
 def _work(step: str, what: str, place: str, size: str) -> None:
-    kind = what.split()[0]
+    kind = what.split(maxsplit=1)[0]
     begun = time.process_time()
     if step == "fill":
         _FILLS[kind](what, Path(place), int(size))
     else:
-        found = _READS[kind](what, Path(place), int(size))
+        found = _READS[kind](what, Path(place))
         assert found == int(size), f"{found} of {size} came"
     print(time.process_time() - begun, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 

@@ -12,7 +12,7 @@ import msgspec
 
 from portable.errors import ConfigError
 
-__all__ = ["Adapter", "Provider", "adapters", "provider", "register", "schemes"]
+__all__ = ["Adapter", "Provider", "adapters", "installed", "provider", "register", "schemes"]
 
 KNOWN_EXTRAS = {
     "s3": "aws",
@@ -96,13 +96,14 @@ def register(adapter: Adapter) -> None:
 
 
 @functools.cache
-def _installed() -> tuple[Adapter, ...]:
+def installed() -> tuple[Adapter, ...]:
+    """Every adapter that is installed as a package."""
     return tuple(point.load() for point in entry_points(group="portable.adapters"))
 
 
 def adapters() -> tuple[Adapter, ...]:
     """Every adapter: those registered in this process first, then the installed ones."""
-    return (*_registered, *_installed())
+    return (*_registered, *installed())
 
 
 def schemes(kind: str) -> list[str]:

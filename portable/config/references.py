@@ -30,6 +30,7 @@ __all__ = [
     "holds_reference",
     "parse_url",
     "read_binding_entry",
+    "read_entry",
     "redacted",
     "redacted_url",
     "resolved",
@@ -126,29 +127,39 @@ def parse_url(text: str, resolve: Resolve) -> Url:
         raise ConfigError(f"what the references give makes no URL of {shown}") from None
 
 
-def redacted(name: str, value: Any) -> Any:
-    """Give an option's value for showing: references as written, and nothing of what is a secret by its name."""
+def redacted(name: str, value: Any, *, known: frozenset[str] | None = None) -> Any:
+    """Give an option's value for showing: references as written, and nothing of what is a secret by its name.
+
+    With `known`, the names that are options at all, nothing of any other: it may be a secret that was mistyped.
+    """
+    return _redacted(name, value, hide=known is not None and name not in known)
+
+
+def _redacted(name: str, value: Any, *, hide: bool) -> Any:
     if isinstance(value, dict):
-        return {inner: redacted(f"{name}.{inner}", of) for inner, of in value.items()}
+        return {inner: _redacted(f"{name}.{inner}", of, hide=hide) for inner, of in value.items()}
     if isinstance(value, list):
-        return [redacted(name, inner) for inner in value]
+        return [_redacted(name, inner, hide=hide) for inner in value]
+    hide = hide or is_secret(name)
     if isinstance(value, str):
-        return _hidden(value) if is_secret(name) else redacted_url(value)
-    return "***" if is_secret(name) else value
+        return _hidden(value) if hide else redacted_url(value)
+    return "***" if hide else value
 
 
-def redacted_url(text: str) -> str:
+def redacted_url(text: str, *, known: frozenset[str] | None = None) -> str:
     """Give a URL as written, references included, without its password and the values of its secret options.
 
-    Text that is no URL comes back as it is, but for the passwords in defaults of references.
+    Text that is no URL comes back as it is, but for the passwords in defaults of references. With `known`, the names
+    that are options at all, no other option shows its value.
     """
     plain = _without_references(text)
-    secrets = [match.span(1) for match in re.finditer(r"//[^/?@:]*:([^@]*)@", plain)][:1]
-    _, _, query = plain.partition("?")
+    # To the last @, because a password may hold one that should have been escaped.
+    secrets = [match.span(1) for match in re.finditer(r"//[^/?@:]*:(.*)@", plain, re.DOTALL)][:1]
+    _, _, query = plain[secrets[0][1] if secrets else 0 :].partition("?")
     start = len(plain) - len(query)
     for option in query.split("&"):
         name, equals, _ = option.partition("=")
-        if equals and is_secret(name):
+        if equals and (is_secret(name) or (known is not None and name not in known)):
             secrets.append((start + len(name) + 1, start + len(option)))
         start += len(option) + 1
     shown, done = "", 0
@@ -237,6 +248,15 @@ def read_binding_entry(name: str, key: str) -> str:
     if not root:
         raise ConfigError(f"$SERVICE_BINDING_ROOT is not set, so there is no binding {name!r}")
     return _read(Path(root, name, key), f"the entry {key!r} of the binding {name!r} under $SERVICE_BINDING_ROOT")
+
+
+def read_entry(folder: Path, key: str) -> str:
+    """Read one entry of the servicebinding.io folder at `folder`.
+
+    Raises:
+        ConfigError: there is no such entry.
+    """
+    return _read(folder / key, f"the entry {key!r} of the binding {folder.name!r}")
 
 
 def _read(path: Path, what: str) -> str:

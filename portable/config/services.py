@@ -1,4 +1,4 @@
-"""`service:NAME` bindings: an installed service, found by its servicebinding.io folder `$SERVICE_BINDING_ROOT/NAME`."""
+"""`service:NAME` bindings: an installed service, found by its servicebinding.io folder."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from portable.config.references import read_binding_entry
+from portable.config.references import read_entry
 from portable.errors import ConfigError
 from portable.urls import Url
 
@@ -21,11 +21,17 @@ class ServiceNotInstalledError(ConfigError):
     """A binding names a service that is not installed on this machine."""
 
 
-def service_url(url: Url) -> Url:
+def service_url(url: Url, folder: Path, kind: str = "") -> Url:
     """Give the URL of the installed service that a `service:` URL names.
 
-    The folder's `uri` file holds it; `username` and `password` files add what the URI leaves out, and options of the
-    `service:` URL are added to those of the URI.
+    It is looked up under `$SERVICE_BINDING_ROOT/NAME`, then among the services that `portable services` installed for
+    the project. The folder's `uri` file holds it (`uri-KIND`, where a kind has one of its own); `username` and
+    `password` files add what the URI leaves out, and options of the `service:` URL are added to those of the URI.
+
+    Args:
+        url: the `service:` URL.
+        folder: the project's folder.
+        kind: the kind of the resource that is bound.
 
     Raises:
         ConfigError: no such service is installed, or its folder holds no good URI.
@@ -35,18 +41,28 @@ def service_url(url: Url) -> Url:
         raise ConfigError("a service binding is written service:NAME")
     # A name that came from a reference is not told.
     called = f"the service of {url.shown}" if url.shown else f"the service {name!r}"
-    root = os.environ.get("SERVICE_BINDING_ROOT")
-    folder = Path(root, name) if root else None
-    if folder is None or not (folder / "uri").is_file():
-        why = "$SERVICE_BINDING_ROOT holds no uri file for it" if root else "$SERVICE_BINDING_ROOT is not set"
-        raise ServiceNotInstalledError(f"{called} is not installed: {why}")
+    place = _place(folder, name, called)
+    entry = f"uri-{kind}" if kind and (place / f"uri-{kind}").is_file() else "uri"
     try:
-        found = Url.parse(read_binding_entry(name, "uri"))
+        found = Url.parse(read_entry(place, entry))
     except ConfigError as error:
         raise ConfigError(f"the uri of {called}" + (" is no URL" if url.shown else f": {error.message}")) from None
     if found.scheme == "service":
         raise ConfigError(f"the uri of {called} names a service in turn")
     for key in ("username", "password"):
-        if found.host and getattr(found, key) is None and (folder / key).is_file():
-            found = msgspec.structs.replace(found, **{key: read_binding_entry(name, key)})
+        if found.host and getattr(found, key) is None and (place / key).is_file():
+            found = msgspec.structs.replace(found, **{key: read_entry(place, key)})
     return msgspec.structs.replace(found, options=found.options | url.options, shown=url.shown)
+
+
+def _place(folder: Path, name: str, called: str) -> Path:
+    root = os.environ.get("SERVICE_BINDING_ROOT")
+    bindings = folder / ".portable" / "services" / "bindings"
+    for place in (*((Path(root, name),) if root else ()), bindings / name):
+        if (place / "uri").is_file():
+            return place
+    why = "$SERVICE_BINDING_ROOT holds no uri file for it" if root else "$SERVICE_BINDING_ROOT is not set"
+    # A folder of ours that may not be entered looks like one that is not there.
+    raise ServiceNotInstalledError(
+        f"{called} is not installed: {why}, and `portable services status` in {folder} does not list it"
+    )

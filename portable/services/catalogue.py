@@ -101,4 +101,6 @@ def _folders(repository: Repository) -> list[Path]:
 
 def _holds(service: Service, word: str) -> bool:
     manifest = service.manifest
-    return any(word in text.lower() for text in (manifest.name, manifest.summary, *manifest.categories, *manifest.provides))
+    return any(
+        word in text.lower() for text in (manifest.name, manifest.summary, *manifest.categories, *manifest.provides)
+    )

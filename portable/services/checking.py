@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Literal, NamedTuple
 
 from portable.config.source import Keys, nearest
@@ -80,13 +80,18 @@ def _errors(service: Service) -> Iterator[tuple[Keys, str]]:
         yield from _reference_errors(manifest, text, keys)
     for number, setup in enumerate(manifest.process.setup if manifest.process else ()):
         if setup.volume is not None and setup.volume not in manifest.volumes:
-            yield ("process", "setup", str(number)), f"no volume {setup.volume!r}{nearest(setup.volume, manifest.volumes)}"
+            yield (
+                ("process", "setup", str(number)),
+                f"no volume {setup.volume!r}{nearest(setup.volume, manifest.volumes)}",
+            )
 
 
 def _parameter_errors(manifest: Manifest) -> Iterator[tuple[Keys, str]]:
     for name, parameter in manifest.parameters.items():
-        keys = ("parameters", name)
-        if parameter.generated is not None and (parameter.type != "string" or not 8 <= parameter.generated.length <= 256):
+        keys: Keys = ("parameters", name)
+        if parameter.generated is not None and (
+            parameter.type != "string" or not 8 <= parameter.generated.length <= 256
+        ):
             yield keys, "only a text of 8 to 256 characters can be generated"
         if parameter.sensitive and parameter.default is not None:
             yield keys, "a secret with a default is no secret; leave the default out, or say generated"
@@ -120,7 +125,10 @@ def _software_errors(manifest: Manifest) -> Iterator[tuple[Keys, str]]:
                 yield keys, f"the package {package!r} has no version; write it as NAME{mark}VERSION"
         for package in one.sha256:
             if package not in one.packages:
-                yield keys, f"sha256 is given for {package!r}, which is no package of it{nearest(package, one.packages)}"
+                yield (
+                    keys,
+                    f"sha256 is given for {package!r}, which is no package of it{nearest(package, one.packages)}",
+                )
 
 
 def _probe_errors(manifest: Manifest) -> Iterator[tuple[Keys, str]]:
@@ -152,28 +160,35 @@ def _no_pattern(pattern: str | None) -> str | None:
 
 def _templates(manifest: Manifest) -> Iterator[tuple[Keys, str]]:
     """List every text in which references are replaced."""
-    if (process := manifest.process) is not None:
-        for text in (*process.command, *process.environment.values()):
-            yield ("process",), text
-        for number, setup in enumerate(process.setup):
-            for text in (*setup.command, setup.input or "", *setup.environment.values()):
-                yield ("process", "setup", str(number)), text
-    if manifest.container is not None:
-        for text in (*(manifest.container.command or ()), *manifest.container.environment.values()):
-            yield ("container",), text
+    yield from _process_templates(manifest)
+    if (container := manifest.container) is not None:
+        yield from _each(("container",), container.command or (), container.environment.values())
     for name, probe in _probes(manifest):
-        for text in (*(probe.command or ()), probe.input or "", *probe.environment.values()):
-            yield ("probes", name), text
-        for step in probe.exchange:
-            yield ("probes", name), step.send
-    if manifest.backup is not None:
-        for action in (manifest.backup.backup, manifest.backup.restore):
-            for text in (*action.command, *action.environment.values()):
-                yield ("backup",), text
-    for text in (manifest.binding.uri, *manifest.binding.entries.values()):
-        yield ("binding",), text
+        sent = [step.send for step in probe.exchange]
+        yield from _each(("probes", name), probe.command or (), [probe.input or ""], probe.environment.values(), sent)
+    if (backup := manifest.backup) is not None:
+        for action in (backup.backup, backup.restore):
+            yield from _each(("backup",), action.command, action.environment.values())
+    yield from _each(("binding",), [manifest.binding.uri], manifest.binding.entries.values())
     for kind, provided in manifest.provides.items():
         yield ("provides", kind), provided.uri or ""
+
+
+def _process_templates(manifest: Manifest) -> Iterator[tuple[Keys, str]]:
+    if (process := manifest.process) is None:
+        return
+    yield from _each(("process",), process.command, process.environment.values())
+    for number, setup in enumerate(process.setup):
+        keys = ("process", "setup", str(number))
+        yield from _each(keys, setup.command, [setup.input or ""], setup.environment.values())
+    for number, software in enumerate(process.software):
+        yield from _each(("process", "software", str(number)), software.environment.values())
+
+
+def _each(keys: Keys, *texts: Iterable[str]) -> Iterator[tuple[Keys, str]]:
+    for several in texts:
+        for text in several:
+            yield keys, text
 
 
 def _reference_errors(manifest: Manifest, text: str, keys: Keys) -> Iterator[tuple[Keys, str]]:
@@ -182,7 +197,7 @@ def _reference_errors(manifest: Manifest, text: str, keys: Keys) -> Iterator[tup
     except ConfigError as error:
         yield keys, error.message
         return
-    named = {
+    named: dict[str, Collection[str]] = {
         "parameter": manifest.parameters,
         "port": manifest.ports,
         "volume": manifest.volumes,
@@ -212,7 +227,7 @@ def _warnings(manifest: Manifest) -> Iterator[tuple[Keys, str]]:
         for package in one.packages:
             if one.source == "pypi" and package not in one.sha256:
                 yield ("process", "software", str(number)), f"{package} has no sha256, so only the index vouches for it"
-    if manifest.maintained_until is not None and manifest.maintained_until < datetime.datetime.now(datetime.UTC).date():
+    if manifest.maintained_until is not None and manifest.maintained_until < dt.datetime.now(dt.UTC).date():
         yield ("maintained-until",), f"{manifest.version} is no longer maintained; package a newer version"
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
+import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,19 +12,20 @@ from typing import Literal
 
 import msgspec
 
-from portable.config.source import nearest
-from portable.errors import AlreadyExists, ConfigError, PreconditionFailed
+from portable.errors import AlreadyExists, PortableError, PreconditionFailed
 from portable.services.bindings import entries, read_entries, remove_binding, shown, write_binding
 from portable.services.catalogue import Catalogue, built_in
 from portable.services.checking import check
 from portable.services.health import answers, wait_ready
 from portable.services.home import Home, make_folder
 from portable.services.instances import Instance, Record, load, stored
-from portable.services.parameters import Value, check_value, decided
+from portable.services.manifest import NAME
+from portable.services.parameters import Value, decided
 from portable.services.ports import choose_port
-from portable.services.reading import Service, read_service
-from portable.services.runtimes import RUNTIMES, Report, Status, runtime
+from portable.services.reading import read_service
+from portable.services.runtimes import Report, Status, runtime
 from portable.services.software import unused
+from portable.services.wishes import Wish
 
 __all__ = ["Health", "Services"]
 
@@ -54,7 +56,7 @@ class Health(msgspec.Struct, frozen=True):
     runtime: str
     status: Status | Literal["incomplete", "kept"]
     healthy: bool | None
-    since: datetime.datetime | None
+    since: dt.datetime | None
     endpoints: dict[str, str]
     detail: str = ""
 
@@ -115,92 +117,79 @@ class Services:
         found = self.catalogue.with_dependencies(service)
         for one in found:
             check(one)
-        for needed in found[:-1]:
-            if stored(self.home, needed.name) is None:
-                self._install(needed, needed.name, on, None, {}, {}, report)
-        return self._install(found[-1], name or found[-1].name, on, plan, parameters or {}, ports or {}, report)
+        *needed, last = found
+        for one in needed:
+            if stored(self.home, one.name) is None:
+                self._install(Wish(service=one, name=one.name, on=on), report)
+        wish = Wish(
+            service=last, name=name or last.name, on=on, plan=plan, parameters=parameters or {}, ports=ports or {}
+        )
+        return self._install(wish, report)
 
-    def _install(
-        self,
-        service: Service,
-        name: str,
-        on: str,
-        plan: str | None,
-        parameters: Mapping[str, Value],
-        ports: Mapping[str, int],
-        report: Report,
-    ) -> Instance:
-        _check_wishes(service, on, plan, parameters, ports)
-        self.home.instance(name)
-        platform = runtime(on)
-        platform.check()
-        with self.home.locked(name):
-            instance = stored(self.home, name)
+    def _install(self, wish: Wish, report: Report) -> Instance:
+        wish.check()
+        self.home.instance(wish.name)
+        runtime(wish.on).check()
+        with self.home.locked(wish.name):
+            instance = stored(self.home, wish.name)
             if instance is not None and instance.record.stage == "uninstalling":
                 self._remove(instance, keep_data=False)
                 instance = None
             if instance is None or instance.record.stage == "kept":
-                instance = self._begin(service, name, on, plan, parameters, ports, instance)
+                instance = self._begin(wish, instance)
             else:
-                _check_same(instance, service, on, plan, parameters, ports)
+                wish.check_same(instance)
             self._bring_up(instance, report)
         return instance
 
-    def _begin(
-        self,
-        service: Service,
-        name: str,
-        on: str,
-        plan: str | None,
-        parameters: Mapping[str, Value],
-        ports: Mapping[str, int],
-        kept: Instance | None,
-    ) -> Instance:
+    def _begin(self, wish: Wish, kept: Instance | None) -> Instance:
         """Make an instance's folder and record: what is written last makes it one."""
-        manifest = service.manifest
-        plan = plan or (kept.record.plan if kept else next(iter(manifest.plans)))
-        if kept is not None and (kept.record.service, kept.record.version) != (service.name, manifest.version):
+        manifest = wish.service.manifest
+        if kept is not None and (kept.record.service, kept.record.version) != (manifest.name, manifest.version):
             raise AlreadyExists(
-                f"the data that was kept of {name!r} is of {kept.record.service} {kept.record.version}; "
-                f"remove it with: portable services uninstall {name}"
+                f"the data that was kept of {wish.name!r} is of {kept.record.service} {kept.record.version}; "
+                f"remove it with: portable services uninstall {wish.name}"
             )
-        before = kept.values() if kept else {}
-        values = decided(manifest.parameters, parameters, manifest.plans[plan].parameters, before)
         with self.home.locked("shared"):
-            taken = {
-                port
-                for other in self.home.names()
-                if other != name and (there := stored(self.home, other)) is not None
-                for port in there.record.ports.values()
-            }
-            chosen: dict[str, int] = {}
-            for port in manifest.ports:
-                chosen[port] = choose_port(ports.get(port), {*taken, *chosen.values()}, name=f"{port} of {name}")
-            folder = self.home.instance(name)
-            if kept is None and folder.is_dir():
-                shutil.rmtree(folder)
-            make_folder(folder)
-            copy = folder / "service"
+            instance = self._planned(wish, kept)
+            values = instance.values()
+            if kept is None and instance.folder.is_dir():
+                shutil.rmtree(instance.folder)
+            make_folder(instance.folder)
+            copy = instance.folder / "service"
             shutil.rmtree(copy, ignore_errors=True)
-            shutil.copytree(service.folder, copy)
-            record = Record(
-                name=name,
-                service=service.name,
-                repository=service.repository,
-                revision=manifest.revision,
-                version=manifest.version,
-                runtime=on,
-                plan=plan,
-                stage="installing",
-                created_at=datetime.datetime.now(datetime.UTC),
-                ports=chosen,
-                software=kept.record.software if kept else None,
-                prepared=kept.record.prepared if kept else 0,
-            )
-            instance = Instance(self.home, record, read_service(copy, repository="installed"))
+            shutil.copytree(wish.service.folder, copy)
+            instance = Instance(self.home, instance.record, read_service(copy, repository="installed"))
             instance.keep(values)
             instance.save()
         return instance
+
+    def _planned(self, wish: Wish, kept: Instance | None = None) -> Instance:
+        """Decide everything of an instance, and make nothing."""
+        manifest = wish.service.manifest
+        plan = wish.plan or (kept.record.plan if kept else next(iter(manifest.plans)))
+        before = kept.values() if kept else {}
+        values = decided(manifest.parameters, wish.parameters, manifest.plans[plan].parameters, before)
+        taken = {port for one in self.instances() if one.name != wish.name for port in one.record.ports.values()}
+        ports: dict[str, int] = {}
+        for port in manifest.ports:
+            name = f"{port} of {wish.name}"
+            ports[port] = choose_port(wish.ports.get(port), {*taken, *ports.values()}, name=name)
+        record = Record(
+            name=wish.name,
+            service=manifest.name,
+            repository=wish.service.repository,
+            revision=manifest.revision,
+            version=manifest.version,
+            runtime=wish.on,
+            plan=plan,
+            stage="installing",
+            created_at=dt.datetime.now(dt.UTC),
+            ports=ports,
+            software=kept.record.software if kept else None,
+            prepared=kept.record.prepared if kept else 0,
+        )
+        return Instance(self.home, record, wish.service, values)
 
     def _bring_up(self, instance: Instance, report: Report) -> None:
         platform = runtime(instance.record.runtime)
@@ -209,7 +198,12 @@ class Services:
         report(f"starting {instance.name}")
         platform.start(instance)
         report(f"waiting for {instance.name}")
-        wait_ready(platform, instance)
+        try:
+            wait_ready(platform, instance)
+        except PortableError:
+            # What does not come up is not left to be started over and over.
+            platform.stop(instance)
+            raise
         host, _ = platform.address(instance, next(iter(instance.service.manifest.ports)))
         lookup = platform.lookup(instance)
 
@@ -335,13 +329,35 @@ class Services:
         hidden = {key: value for key, value in instance.values().items() if parameters[key].sensitive}
         return shown(found, hidden)
 
-    def render(self, name: str) -> dict[str, str]:
-        """Give what was or would be applied for an instance: name of each file → its text, secrets as `***`.
+    def render(
+        self,
+        name: str,
+        *,
+        on: str = "process",
+        plan: str | None = None,
+        parameters: Mapping[str, Value] | None = None,
+    ) -> dict[str, str]:
+        """Give what is applied for an instance, or what would be for a service that is not installed.
+
+        Args:
+            name: the instance's name, or that of a service in the repositories.
+            on: the runtime, for a service.
+            plan: the plan, for a service.
+            parameters: values of the manifest's parameters, for a service.
+
+        Returns:
+            Name of each file → its text; secrets are `***`.
 
         Raises:
-            NotFound: there is no such instance.
+            NotFound: there is neither.
         """
-        instance = load(self.home, name)
+        instance = stored(self.home, name) if re.fullmatch(NAME, name) else None
+        if instance is None:
+            service = self.catalogue.service(name)
+            check(service)
+            wish = Wish(service=service, name=service.name, on=on, plan=plan, parameters=parameters or {})
+            wish.check()
+            instance = self._planned(wish)
         return runtime(instance.record.runtime).render(instance)
 
     def uninstall(self, name: str, *, keep_data: bool = False, report: Report = _silent) -> None:
@@ -368,8 +384,7 @@ class Services:
                 needing = [
                     one.name
                     for one in self.instances()
-                    if one.name != name
-                    and name in {of.service for of in one.service.manifest.dependencies.values()}
+                    if one.name != name and name in {of.service for of in one.service.manifest.dependencies.values()}
                 ]
                 if needing:
                     raise PreconditionFailed(f"{name} is needed by {', '.join(needing)}; uninstall that first")
@@ -412,51 +427,6 @@ class Services:
         for name in names or known:
             visit(name)
         return [name for name in ordered if not names or name in names] or list(names)
-
-
-def _check_wishes(
-    service: Service,
-    on: str,
-    plan: str | None,
-    parameters: Mapping[str, Value],
-    ports: Mapping[str, int],
-) -> None:
-    manifest = service.manifest
-    if on not in RUNTIMES:
-        raise ConfigError(f"no runtime {on!r}{nearest(on, RUNTIMES)}")
-    if plan is not None and plan not in manifest.plans:
-        raise ConfigError(f"{service.name} has no plan {plan!r}{nearest(plan, manifest.plans)}")
-    for port, number in ports.items():
-        if port not in manifest.ports:
-            raise ConfigError(f"{service.name} has no port {port!r}{nearest(port, manifest.ports)}")
-        if not 1 <= number <= 65535:
-            raise ConfigError(f"port {port}: {number} is not a number of 1 to 65535")
-    for name, value in parameters.items():
-        if name not in manifest.parameters:
-            raise ConfigError(f"{service.name} has no parameter {name!r}{nearest(name, manifest.parameters)}")
-        check_value(name, manifest.parameters[name], value)
-
-
-def _check_same(
-    instance: Instance,
-    service: Service,
-    on: str,
-    plan: str | None,
-    parameters: Mapping[str, Value],
-    ports: Mapping[str, int],
-) -> None:
-    record = instance.record
-    values = instance.values()
-    differing = [name for name, value in parameters.items() if values.get(name) != value]
-    differing += [f"port {name}" for name, number in ports.items() if record.ports.get(name) != number]
-    differing += ["service"] if record.service != service.name else []
-    differing += ["runtime"] if record.runtime != on else []
-    differing += ["plan"] if plan not in {None, record.plan} else []
-    if differing:
-        raise AlreadyExists(
-            f"{instance.name} is installed already, as {record.service} with another {', '.join(differing)}; it is "
-            f"left as it is. Uninstall it first, or install this one beside it with --as NAME"
-        )
 
 
 def _check_whole(instance: Instance) -> None:

@@ -88,7 +88,9 @@ class Home:
             InvalidArgument: that is no name of an instance.
         """
         if not re.fullmatch(NAME, name):
-            raise InvalidArgument(f"{name!r} is no name of an instance; use a to z, 0 to 9 and single hyphens, 2 to 40 long")
+            raise InvalidArgument(
+                f"{name!r} is no name of an instance; use a to z, 0 to 9 and single hyphens, 2 to 40 long"
+            )
         if name in _SHARED:
             raise InvalidArgument(f"{name!r} is a folder that the service engine keeps; take another name with --as")
         return self.folder / name
@@ -162,7 +164,9 @@ def _lock(file: int, what: str, timeout: float) -> None:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             if time.monotonic() >= end:
-                raise DeadlineExceeded(f"another process has been changing {what} for {timeout:g} s; try again") from None
+                raise DeadlineExceeded(
+                    f"another process has been changing {what} for {timeout:g} s; try again"
+                ) from None
             # The system wakes nobody after a while, so this asks again.
             time.sleep(0.05)
         else:
@@ -204,7 +208,7 @@ def write_private(path: Path, content: str | bytes, *, owner: tuple[int, int] | 
     data = content.encode() if isinstance(content, str) else content
     number, name = tempfile.mkstemp(dir=path.parent, prefix=".new-")  # with mode 0600
     try:
-        with open(number, "wb") as file:
+        with os.fdopen(number, "wb") as file:
             file.write(data)
             os.fchmod(file.fileno(), mode)
             if owner is not None and os.geteuid() == 0:

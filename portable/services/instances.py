@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import msgspec
 
-from portable.errors import IntegrityError, NotFound
 from portable.config.source import nearest
+from portable.errors import IntegrityError, NotFound
 from portable.services.home import Home, write_private
 from portable.services.manifest import Plan
 from portable.services.parameters import Value
@@ -51,7 +52,7 @@ class Record(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     runtime: str
     plan: str
     stage: Stage
-    created_at: datetime.datetime
+    created_at: dt.datetime
     parameters: dict[str, Any] = {}
     ports: dict[str, int] = {}
     software: Fetched | None = None
@@ -69,8 +70,16 @@ class Instance:
         folder: the instance's folder.
     """
 
-    def __init__(self, home: Home, record: Record, service: Service) -> None:
-        """Take what is known; `load` reads it."""
+    def __init__(self, home: Home, record: Record, service: Service, values: Mapping[str, Value] | None = None) -> None:
+        """Take what is known; `load` reads it.
+
+        Args:
+            home: the project's services.
+            record: what is written down of it.
+            service: the manifest.
+            values: every parameter's value, where nothing is written down yet.
+        """
+        self._values = values
         self.home = home
         self.record = record
         self.service = service
@@ -93,6 +102,8 @@ class Instance:
 
     def values(self) -> dict[str, Value]:
         """Give every parameter's value, secrets included."""
+        if self._values is not None:
+            return dict(self._values)
         values = dict(self.record.parameters)
         for name, parameter in self.service.manifest.parameters.items():
             if parameter.sensitive and (path := self.folder / "secrets" / name).is_file():
@@ -140,5 +151,3 @@ def stored(home: Home, name: str) -> Instance | None:
             f"{folder / _RECORD} is damaged ({error}); the data is untouched under {folder / 'volumes'}"
         ) from None
     return Instance(home, record, read_service(folder / "service", repository="installed"))
-
-

@@ -6,7 +6,7 @@ where, and what is nearest. `portable services schema` prints it for editors.
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -144,6 +144,7 @@ class Software(Strict, frozen=True, kw_only=True):
         requires: programs that must be on `$PATH` besides, such as `java`.
         environment: variables for the programs; `${software}` is the folder that was unpacked.
         dependencies: whether the packages' own dependencies are fetched too (pypi, npm).
+        relocate: text file in what was unpacked → the absolute path in it that has to lead there too.
     """
 
     source: Literal["path", "pypi", "debian", "npm", "maven", "go", "crates"]
@@ -153,6 +154,7 @@ class Software(Strict, frozen=True, kw_only=True):
     requires: list[str] = []
     environment: dict[str, str] = {}
     dependencies: bool = False
+    relocate: dict[Relative, Absolute] = {}
 
 
 class Setup(Strict, frozen=True, kw_only=True):
@@ -352,7 +354,7 @@ class Manifest(Strict, frozen=True, kw_only=True):
     version: Annotated[str, msgspec.Meta(pattern=r"^[0-9A-Za-z.+_-]+$")]
     license: Text
     homepage: Annotated[str, msgspec.Meta(pattern="^https://")]
-    maintained_until: datetime.date | None = None
+    maintained_until: dt.date | None = None
     categories: Annotated[list[Name], msgspec.Meta(min_length=1)]
     persistent: bool
     parameters: dict[Name, Parameter] = {}

@@ -128,7 +128,10 @@ def _wrong(name: str, parameter: Parameter, value: object, why: str) -> ConfigEr
 
 
 def decided(
-    parameters: Mapping[str, Parameter], given: Mapping[str, Value], planned: Mapping[str, Any], kept: Mapping[str, Value]
+    parameters: Mapping[str, Parameter],
+    given: Mapping[str, Value],
+    planned: Mapping[str, Any],
+    kept: Mapping[str, Value],
 ) -> dict[str, Value]:
     """Give every parameter its value: the one given, else kept from before, else the plan's, the default, or made.
 

@@ -47,7 +47,7 @@ def choose_port(wanted: int | None, taken: Collection[int], *, name: str) -> int
             raise AlreadyExists(f"port {wanted} for {name} is taken by another program; choose another one")
         return wanted
     for _ in range(_TRIES):
-        port = random.choice(_RANGE)  # noqa: S311 # nosec B311 (a port is no secret)
+        port = random.choice(_RANGE)  # noqa: S311 # nosec B311 # a port is no secret
         if port not in taken and is_free(port):
             return port
     raise Unavailable(f"no free port was found for {name} between {_RANGE.start} and {_RANGE.stop}")

@@ -35,7 +35,9 @@ Run = Callable[[Probe, float], Answer]
 """Runs a probe's command where the server's programs are, for at most so many seconds."""
 
 
-def ask(probe: Probe, *, address: tuple[str, int] | None, lookup: Lookup, run: Run, timeout: float | None = None) -> None:
+def ask(
+    probe: Probe, *, address: tuple[str, int] | None, lookup: Lookup, run: Run, timeout: float | None = None
+) -> None:
     """Ask once.
 
     Args:

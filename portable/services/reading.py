@@ -98,7 +98,9 @@ def read_service(folder: Path, *, repository: str = "contrib") -> Service:
 def _check_version(tree: dict[str, Any], source: Source) -> None:
     version = tree.get("schema")
     if isinstance(version, int) and version > SCHEMA:
-        raise source.error(("schema",), f"version {version} is newer than this engine ({SCHEMA}); upgrade portable-cloud")
+        raise source.error(
+            ("schema",), f"version {version} is newer than this engine ({SCHEMA}); upgrade portable-cloud"
+        )
 
 
 def _explain(tree: dict[str, Any], source: Source) -> None:
@@ -113,29 +115,34 @@ def _shape() -> inspect.Type:
 
 
 def _faults(value: Any, shape: inspect.Type, keys: Keys) -> Iterator[tuple[Keys, str]]:
-    if isinstance(shape, inspect.Metadata):
-        yield from _faults(value, shape.type, keys)
-    elif isinstance(shape, inspect.UnionType):
-        for one in shape.types:
-            if isinstance(one, inspect.StructType):
-                yield from _faults(value, one, keys)
-    elif isinstance(shape, inspect.StructType) and isinstance(value, dict):
-        fields = {field.encode_name: field for field in shape.fields}
-        for key, inner in value.items():
-            if key not in fields:
-                yield (*keys, key), f"no such key{nearest(key, fields)}"
-            else:
-                yield from _faults(inner, fields[key].type, (*keys, key))
-        for name, field in fields.items():
-            if field.required and name not in value:
-                yield keys, f"the key {name!r} is missing"
-        yield from _misfit(value, shape.cls, keys)
-    elif isinstance(shape, inspect.DictType) and isinstance(value, dict):
-        for key, inner in value.items():
-            yield from _faults(inner, shape.value_type, (*keys, key))
-    elif isinstance(shape, inspect.ListType) and isinstance(value, list):
-        for number, inner in enumerate(value):
-            yield from _faults(inner, shape.item_type, (*keys, str(number)))
+    match shape, value:
+        case inspect.Metadata(), _:
+            yield from _faults(value, shape.type, keys)
+        case inspect.UnionType(), _:
+            for one in shape.types:
+                if isinstance(one, inspect.StructType):
+                    yield from _faults(value, one, keys)
+        case inspect.StructType(), dict():
+            yield from _table_faults(value, shape, keys)
+        case inspect.DictType(), dict():
+            for key, inner in value.items():
+                yield from _faults(inner, shape.value_type, (*keys, key))
+        case inspect.ListType(), list():
+            for number, inner in enumerate(value):
+                yield from _faults(inner, shape.item_type, (*keys, str(number)))
+
+
+def _table_faults(value: dict[str, Any], shape: inspect.StructType, keys: Keys) -> Iterator[tuple[Keys, str]]:
+    fields = {field.encode_name: field for field in shape.fields}
+    for key, inner in value.items():
+        if key not in fields:
+            yield (*keys, key), f"no such key{nearest(key, fields)}"
+        else:
+            yield from _faults(inner, fields[key].type, (*keys, key))
+    for name, field in fields.items():
+        if field.required and name not in value:
+            yield keys, f"the key {name!r} is missing"
+    yield from _misfit(value, shape.cls, keys)
 
 
 def _misfit(value: dict[str, Any], kind: type, keys: Keys) -> Iterator[tuple[Keys, str]]:

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator
 
 from portable.errors import ConfigError
 
-__all__ = ["Lookup", "SCOPES", "expanded", "references"]
+__all__ = ["SCOPES", "Lookup", "expanded", "references"]
 
 Lookup = Callable[[str, str], str]
 """Gives what a reference stands for, from its scope and its name."""

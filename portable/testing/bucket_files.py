@@ -12,6 +12,7 @@ import pytest
 
 from portable.errors import AlreadyExists, InvalidArgument, NotFound, PortableError, PreconditionFailed
 from portable.testing.bucket_cases import BucketCases
+from portable.testing.suite import needs
 
 __all__ = ["BucketFileCases"]
 
@@ -209,6 +210,16 @@ class BucketFileCases(BucketCases):
             assert file.read() == b""
         assert info.size == size
         assert bucket.get("key", timeout=100) == b"x" * size
+
+    @needs("server_side_copy")
+    def test_a_copy_is_made_where_the_object_is(self) -> None:
+        bucket, same = self.open(), self.open()
+        data = bytes(range(256)) * 4096
+        stored = bucket.put("a", data, metadata={"a": "1"}, timeout=100)
+        copied = bucket.copy("a", "b", to=same, timeout=100)
+        assert (copied.size, copied.checksum) == (stored.size, stored.checksum)
+        assert (same.head("b")).metadata == {"a": "1"}
+        assert same.get("b", timeout=100) == data
 
     def test_a_copy_is_whole(self) -> None:
         bucket = self.open()

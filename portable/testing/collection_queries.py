@@ -162,6 +162,14 @@ class QueryCases(Suite):
         # Turned round means turned round: ties, too.
         self._finds(asked.order_by("v", descending=True), wanted[::-1])
 
+    @needs("query_consistency")
+    def test_a_query_sees_every_write_before_it(self) -> None:
+        collection, other = self.open(indexes=["n"]), self.open(indexes=["n"])
+        for number in range(10):
+            collection.put({"id": "a", "n": number})
+            assert other.where("n", "==", number).count() == 1
+            assert other.where("n", "==", number - 1).count() == 0
+
     def test_ties_are_ordered_by_key(self) -> None:
         documents = self.open(indexes=["n"])
         keys = ["b", "a", "B", "aa", "é", "🦊", "\uffff", "a\0"]

@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from portable.contracts import CONTRACTS
+from portable.registry import installed
 
 __all__ = ["Case", "Collector", "Matrix", "Row"]
 
@@ -104,7 +105,9 @@ class Matrix:
     def markdown(self) -> str:
         """Write the matrix as a page of the docs."""
         lines = [_HEAD]
-        rows = self.rows()
+        # Drivers that only a test registers are there to prove the suites, not for anybody to choose.
+        schemes = {scheme for adapter in installed() for scheme in adapter.schemes}
+        rows = [row for row in self.rows() if row.scheme in schemes]
         for kind in dict.fromkeys(row.kind for row in rows):
             features = CONTRACTS[kind].capabilities.features()
             lines += [f"## {kind}", "", _line(["provider", "guarantees", *(f"`{name}`" for name in features)])]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import pytest
 
 from portable.testing.aio.cache import CacheSuite as AsyncCacheSuite
@@ -17,6 +19,8 @@ from tests.targets import target
 
 
 class _Redis:
+    url: ClassVar[str]
+
     @pytest.fixture(autouse=True, scope="class")
     @classmethod
     def _url(cls) -> None:

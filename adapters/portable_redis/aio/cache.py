@@ -130,9 +130,7 @@ class RedisCache:
         for start in range(0, len(given), KEYS_AT_ONCE):
             chunk = given[start : start + KEYS_AT_ONCE]
             keys = tuple(self._values + key for key, _ in chunk)
-            await self._server.run(
-                _SET_MANY, keys, length, *[value for _, value in chunk], timeout=timeout, again=True
-            )
+            await self._server.run(_SET_MANY, keys, length, *[value for _, value in chunk], timeout=timeout, again=True)
 
     async def add(self, key: str, value: bytes, ttl: float | None, *, timeout: float) -> bool:
         """Set the value if there is none."""

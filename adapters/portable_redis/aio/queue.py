@@ -289,9 +289,7 @@ def _receipts(deliveries: Sequence[Delivery]) -> Iterator[Any]:
 
 def _lost(deliveries: Sequence[Delivery], answers: Sequence[int]) -> list[PortableError | None]:
     return [
-        None
-        if answer
-        else LeaseLost(f"the lease of message {delivery.id} ran out, and the message went on without it")
+        None if answer else LeaseLost(f"the lease of message {delivery.id} ran out, and the message went on without it")
         for delivery, answer in zip(deliveries, answers, strict=True)
     ]
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from contextlib import suppress
 from time import monotonic
 from typing import Any
 
-from redis.backoff import FullJitterBackoff, NoBackoff
+from redis.backoff import FullJitterBackoff
 from redis.exceptions import NoScriptError, ReadOnlyError, RedisError, ResponseError
 
 from portable.bindings import Binding
 from portable.errors import Closed, DeadlineExceeded, PortableError, Unsupported
 from portable_redis.aio import _concurrency as face
+from portable_redis.aio.clients import made_client
 from portable_redis.errors import FAILURES, UnreachedError, is_passing, is_refused, translated
-from portable_redis.options import RedisOptions, login, nodes, security
+from portable_redis.options import RedisOptions, nodes
 from portable_redis.scripts import Script
 
 __all__ = ["Server"]
@@ -73,7 +75,10 @@ class Server:
             Unsupported: it is too old.
         """
         if self._client is None:
-            await self._make_client()
+            try:
+                self._client, self._pool = await made_client(self._binding, self._nodes)
+            except FAILURES as error:
+                raise translated(error) from error
         await self._learn()
 
     async def close(self) -> None:
@@ -153,24 +158,21 @@ class Server:
         except (*FAILURES, UnreachedError) as error:
             raise self._given_up(error) from None
 
-    async def scan(self, pattern: str, beside: str, *, timeout: float) -> Any:
+    async def scan(self, pattern: str, beside: str, *, timeout: float) -> AsyncIterator[list[bytes]]:
         """Give, batch by batch, the keys that match a pattern and are in the slot of another one."""
         deadline = monotonic() + timeout
-        cursor: Any = b"0"
-        options: dict[str, Any] = {}
-        if self._pool is None:
-            options["target_nodes"] = self.client.get_node_from_key(beside)
+        cursor: Any = 0
         while True:
             left = max(0.001, deadline - monotonic())
             command = ("SCAN", cursor, "MATCH", pattern, "COUNT", 1000)
             if self._pool is None:
-                answer = await face.within(self.client.execute_command(*command, **options), left)
-                # The client of a cluster gives cursors by node.
-                found = list(answer.values())[0] if isinstance(answer, dict) else answer
+                node = self.client.get_node_from_key(beside)
+                cursors, keys = await face.within(self.client.execute_command(*command, target_nodes=node), left)
+                # The client of a cluster gives a cursor for each node that it asked.
+                (cursor,) = cursors.values() if isinstance(cursors, dict) else (cursors,)
             else:
-                found = await self.call(*command, timeout=left, again=True)
-            cursor = found[0] if not isinstance(found[0], dict) else list(found[0].values())[0]
-            yield found[1]
+                cursor, keys = await self.call(*command, timeout=left, again=True)
+            yield keys
             if int(cursor) == 0:
                 return
 
@@ -239,62 +241,6 @@ class Server:
             # What is no error of the whole resource is the caller's to tell.
             return ours if type(ours) is not PortableError else failure
         return translated(failure)
-
-    async def _make_client(self) -> None:
-        options = self._binding.options
-        how: dict[str, Any] = {
-            **login(self._binding),
-            "protocol": 2,
-            "socket_timeout": None if face.IS_ASYNC else self._usual,
-            "socket_connect_timeout": self._usual,
-            "retry": face.Retry(NoBackoff(), 0),
-        }
-        if options.cluster:
-            try:
-                self._client = await self._cluster(how)
-            except FAILURES as error:
-                raise translated(error) from error
-            return
-        how |= {"db": options.db, **security(self._binding)}
-        if options.sentinel is not None:
-            self._client = self._sentinel(how)
-            self._pool = self._client.connection_pool
-            return
-        if options.socket is not None:
-            self._pool = face.ConnectionPool(
-                connection_class=face.UnixDomainSocketConnection, path=str(options.socket), **how
-            )
-        else:
-            ((host, port),) = self._nodes
-            secure = self._binding.url.scheme == "rediss"
-            self._pool = face.ConnectionPool(
-                connection_class=face.SSLConnection if secure else face.Connection,
-                host=host,
-                port=port,
-                socket_keepalive=True,
-                **how,
-            )
-        self._client = face.Redis(connection_pool=self._pool)
-
-    async def _cluster(self, how: dict[str, Any]) -> Any:
-        known = [face.ClusterNode(host, port) for host, port in self._nodes]
-        secure = {"ssl": True, **security(self._binding)} if self._binding.url.scheme == "rediss" else {}
-        return await face.open_cluster(
-            startup_nodes=known, max_connections=self._binding.options.max_connections, **how, **secure
-        )
-
-    def _sentinel(self, how: dict[str, Any]) -> Any:
-        options = self._binding.options
-        secure = {"ssl": True, **security(self._binding)} if self._binding.url.scheme == "rediss" else {}
-        own = {
-            "username": options.sentinel_username,
-            "password": options.sentinel_password,
-            "socket_timeout": self._usual,
-            "socket_connect_timeout": self._usual,
-            **secure,
-        }
-        sentinel = face.Sentinel(self._nodes, sentinel_kwargs=own)
-        return sentinel.master_for(options.sentinel, **(how | secure))
 
     async def _learn(self) -> None:
         """See whether the server will do, what its clock says, and what it keeps."""

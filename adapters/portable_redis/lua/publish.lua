@@ -1,8 +1,11 @@
 -- Give every subscription that wants it a copy of each message. KEYS: the topic's subscriptions.
 -- ARGV: for each message its id, body, attributes and key, '' for what it has not.
 local function base_of(name)
-  local tag = name:match('^(.+)%-dead$')
-  return tag and 'portable:queue:{' .. tag .. '}-dead' or 'portable:queue:{' .. name .. '}'
+  local tag = name
+  while tag:match('^.+%-dead$') do
+    tag = tag:sub(1, -6)
+  end
+  return 'portable:queue:{' .. tag .. '}' .. name:sub(#tag + 1)
 end
 local subscriptions = redis.call('HGETALL', KEYS[1])
 local known = {}

@@ -6,7 +6,7 @@ Rendering is apart from applying: `render` gives what would be applied, as text,
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import importlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import IO, Literal, Protocol
@@ -37,7 +37,7 @@ class State(msgspec.Struct, frozen=True):
     """
 
     status: Status
-    since: datetime.datetime | None = None
+    since: dt.datetime | None = None
     detail: str = ""
 
 

@@ -21,7 +21,7 @@ def main() -> None:
         os.setuid(spec["uid"])
     os.chdir(spec["folder"])
     os.umask(0o077)
-    os.execve(spec["command"][0], spec["command"], spec["environment"])  # noqa: S606 # nosec B606 (becomes the server)
+    os.execve(spec["command"][0], spec["command"], spec["environment"])  # noqa: S606 # nosec B606 # becomes the server
 
 
 main()

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import os
 import shlex
 import shutil
 import signal
-import subprocess  # nosec B404 (servers are programs)
+import subprocess  # nosec B404 # servers are programs
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -97,7 +97,9 @@ class ProcessRuntime:
         self._fetch(instance, report)
         lookup = self.lookup(instance)
         for name in _files(instance):
-            write_private(folder / "files" / name, expanded(instance.service.template(name), lookup), owner=account.owner)
+            write_private(
+                folder / "files" / name, expanded(instance.service.template(name), lookup), owner=account.owner
+            )
         self._set_up(instance, account, report)
         self._describe(instance, account)
 
@@ -199,7 +201,7 @@ class ProcessRuntime:
                 found.append(State("stopped"))
                 continue
             moment = info["start"] if info["statename"] in {"RUNNING", "STARTING"} else info["stop"] or info["start"]
-            since = datetime.datetime.fromtimestamp(moment, datetime.UTC) if moment else None
+            since = dt.datetime.fromtimestamp(moment, dt.UTC) if moment else None
             found.append(State(_STATUS[info["statename"]], since, info["spawnerr"]))  # type: ignore[arg-type] # the table's values
         return found
 
@@ -210,39 +212,37 @@ class ProcessRuntime:
             instance: the instance.
             locating: whether programs are looked for; without, their names stand for them.
         """
-        values = instance.values()
         software, root = _software(instance) if locating else (None, None)
+        values = instance.values()
+        folder = instance.folder
         commands: dict[str, str] = {}
 
-        def look(scope: str, name: str) -> str:
-            folder = instance.folder
-            match scope:
-                case "parameter":
-                    value = values[name]
-                    return str(value).lower() if isinstance(value, bool) else str(value)
-                case "port":
-                    return str(instance.record.ports[name])
-                case "host":
-                    return LOOPBACK
-                case "volume":
-                    return str(folder / "volumes" / name)
-                case "file":
-                    return str(folder / "files" / name)
-                case "service":
-                    return str(folder / "service")
-                case "software":
-                    return str(root / "root") if root is not None else "/"
-                case "command":
-                    if software is not None and not commands:
-                        commands.update(locate(software, root))
-                    return commands.get(name, name)
-                case "binding":
-                    service, _, entry = name.partition("/")
-                    return read_entries(instance.home.bindings / service)[entry]
-                case _:
-                    return instance.name
+        def parameter(name: str) -> str:
+            value = values[name]
+            return str(value).lower() if isinstance(value, bool) else str(value)
 
-        return look
+        def command(name: str) -> str:
+            if software is not None and not commands:
+                commands.update(locate(software, root))
+            return commands.get(name, name)
+
+        def binding(name: str) -> str:
+            service, _, entry = name.partition("/")
+            return read_entries(instance.home.bindings / service)[entry]
+
+        scopes: dict[str, Callable[[str], str]] = {
+            "parameter": parameter,
+            "port": lambda name: str(instance.record.ports[name]),
+            "host": lambda _: LOOPBACK,
+            "volume": lambda name: str(folder / "volumes" / name),
+            "file": lambda name: str(folder / "files" / name),
+            "service": lambda _: str(folder / "service"),
+            "software": lambda _: str(root / "root") if root is not None else "",
+            "command": command,
+            "binding": binding,
+            "instance": lambda _: instance.name,
+        }
+        return lambda scope, name: scopes[scope](name)
 
     def address(self, instance: Instance, port: str) -> tuple[str, int]:
         """Give the loopback address and the port's number."""
@@ -263,7 +263,7 @@ class ProcessRuntime:
         identity: dict[str, Any] = {}
         if os.geteuid() == 0:
             identity = {"user": account.uid, "group": account.gid, "extra_groups": []}
-        process = subprocess.Popen(  # noqa: S603 # nosec B603 (no shell; arguments come from a checked manifest)
+        process: subprocess.Popen[bytes] = subprocess.Popen(  # noqa: S603 # nosec B603 # no shell; arguments come from a checked manifest
             command,
             cwd=instance.folder / "run",
             env=self._environment(instance, {**_process(instance).environment, **(environment or {})}),

@@ -11,13 +11,13 @@ import http.client
 import os
 import shutil
 import socket
-import subprocess  # nosec B404 (it is a program)
+import subprocess  # nosec B404 # it is a program
 import sys
-import xmlrpc.client  # nosec B411 (speaks to our own supervisor, over a socket that only its owner can open)
+import xmlrpc.client  # nosec B411 # speaks to our own supervisor, over a socket that only its owner can open
 from pathlib import Path
 from typing import Any, cast
 
-from portable.errors import ConfigError, PortableError, Unavailable
+from portable.errors import ConfigError, Unavailable
 from portable.services.home import Home, make_folder, write_private
 from portable.services.probing import wait_until
 from portable.services.runtimes import strays
@@ -60,7 +60,7 @@ class Supervisor:
         path = self._folder / "control.sock"
         if len(os.fsencode(path)) > _LONGEST_SOCKET:
             named = hashlib.sha256(os.fsencode(path)).hexdigest()[:12]
-            self._short = Path(f"/tmp/portable-{os.geteuid()}-{named}")  # noqa: S108 # nosec B108 (made by us alone, 0700)
+            self._short = Path(f"/tmp/portable-{os.geteuid()}-{named}")  # noqa: S108 (made by us alone, mode 0700)
             path = self._short / "control.sock"
         self._socket = path
 
@@ -156,7 +156,7 @@ class Supervisor:
             "PORTABLE_LAUNCHER": str(launcher),
             strays.MARK: str(self._home.folder),
         }
-        done = subprocess.run(  # noqa: S603 # nosec B603 (no shell, no argument of anybody else)
+        done = subprocess.run(  # noqa: S603 # nosec B603 # no shell, no argument of anybody else
             [sys.executable, "-m", "supervisor.supervisord", "-c", str(self._folder / "supervisord.conf")],
             cwd=self._home.folder,
             env=environment,
@@ -200,7 +200,7 @@ class _SocketTransport(xmlrpc.client.Transport):
         super().__init__()
         self._path = path
 
-    def make_connection(self, host: Any) -> http.client.HTTPConnection:
+    def make_connection(self, host: Any) -> http.client.HTTPConnection:  # noqa: ARG002 (xmlrpc's signature)
         return _SocketConnection(self._path)
 
 

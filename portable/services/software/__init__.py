@@ -4,7 +4,7 @@
 |---|---|---|
 | `path` | nothing is fetched | whoever installed it |
 | `pypi` | `pip install --target` | the manifest's SHA-256 where it has one (`--require-hashes`), else the index alone |
-| `debian` | `apt-get download`, `dpkg-deb --extract` | apt: the archive's signature, and from it each package's SHA-256 |
+| `debian` | `apt-get download`, `dpkg-deb --extract` | apt: the archive's signature, and by it each SHA-256 |
 | `npm` | `npm install --ignore-scripts` | npm: the registry's SHA-512 of each package |
 | `maven` | `mvn dependency:copy-dependencies` | Maven: the repository's checksums, strictly |
 | `go` | `go install` | Go: the checksum database |

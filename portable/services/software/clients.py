@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess  # nosec B404 (package clients are programs)
+import subprocess  # nosec B404 # package clients are programs
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -41,7 +41,7 @@ def called(command: Sequence[str], *, folder: Path, environment: Mapping[str, st
         DeadlineExceeded: it took too long.
     """
     try:
-        done = subprocess.run(  # noqa: S603 # nosec B603 (no shell; arguments come from a checked manifest)
+        done = subprocess.run(  # noqa: S603 # nosec B603 # no shell; arguments come from a checked manifest
             command,
             cwd=folder,
             env={**os.environ, **(environment or {})},
@@ -54,7 +54,9 @@ def called(command: Sequence[str], *, folder: Path, environment: Mapping[str, st
     except subprocess.TimeoutExpired:
         raise DeadlineExceeded(f"{Path(command[0]).name} took over {TIMEOUT:g} s") from None
     if done.returncode != 0:
-        said = (done.stderr.decode(errors="replace").strip() or done.stdout.decode(errors="replace").strip()).splitlines()
+        said = (
+            done.stderr.decode(errors="replace").strip() or done.stdout.decode(errors="replace").strip()
+        ).splitlines()
         errors = [line for line in said if "error" in line.lower() or line.startswith("E:")] or said
         raise Unavailable(f"{Path(command[0]).name} failed: {' '.join(errors[-2:])[:500] or done.returncode}")
     return done.stdout.decode(errors="replace")

@@ -8,7 +8,7 @@ import platform
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 import msgspec
@@ -99,6 +99,7 @@ def _fetch_into(folder: Path, software: Software) -> None:
     try:
         new.chmod(0o755)  # servers run as another user
         packages = REGISTRIES[software.source](software, new)
+        _relocate(new / "root", folder / "root", software.relocate)
         write_private(new / _RECORD, msgspec.json.encode(packages), mode=0o644)
         new.rename(folder)
     except BaseException:
@@ -106,8 +107,17 @@ def _fetch_into(folder: Path, software: Software) -> None:
         raise
 
 
+def _relocate(root: Path, final: Path, relocate: Mapping[str, str]) -> None:
+    """Have scripts that were written for a place of the system look where they are unpacked."""
+    for name, prefix in relocate.items():
+        for path in root.glob(name):
+            path.write_text(path.read_text(encoding="utf-8").replace(prefix, f"{final}{prefix}"), encoding="utf-8")
+
+
 def _folder_name(software: Software) -> str:
-    what = msgspec.json.encode([software.source, software.packages, software.sha256, software.dependencies])
+    what = msgspec.json.encode(
+        [software.source, software.packages, software.sha256, software.dependencies, software.relocate]
+    )
     plain = re.sub(r"[^A-Za-z0-9.]+", "-", software.packages[0]).strip("-.")[:40]
     return f"{software.source}-{plain}-{hashlib.sha256(what).hexdigest()[:8]}"
 

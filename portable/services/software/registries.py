@@ -7,7 +7,7 @@ import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from xml.sax.saxutils import escape  # nosec B406 (writes XML, reads none)
+from xml.sax.saxutils import escape  # nosec B406 # writes XML, reads none
 
 from portable.services.manifest import Software
 from portable.services.software.clients import called, program
@@ -65,7 +65,14 @@ def _own_lists(folder: Path) -> list[str]:
     (lists / "lists" / "partial").mkdir(parents=True)
     (lists / "cache" / "archives" / "partial").mkdir(parents=True)
     # As its own user apt could not enter a folder that is private to its caller.
-    return ["-o", f"Dir::State::Lists={lists / 'lists'}", "-o", f"Dir::Cache={lists / 'cache'}", "-o", "APT::Sandbox::User="]
+    return [
+        "-o",
+        f"Dir::State::Lists={lists / 'lists'}",
+        "-o",
+        f"Dir::Cache={lists / 'cache'}",
+        "-o",
+        "APT::Sandbox::User=",
+    ]
 
 
 _LIBC = {"libc6", "libc-bin"}

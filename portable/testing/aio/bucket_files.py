@@ -11,6 +11,7 @@ import pytest
 
 from portable.errors import AlreadyExists, InvalidArgument, NotFound, PortableError, PreconditionFailed
 from portable.testing.aio.bucket_cases import BucketCases
+from portable.testing.aio.suite import needs
 
 __all__ = ["BucketFileCases"]
 
@@ -208,6 +209,16 @@ class BucketFileCases(BucketCases):
             assert file.read() == b""
         assert info.size == size
         assert await bucket.get("key", timeout=100) == b"x" * size
+
+    @needs("server_side_copy")
+    async def test_a_copy_is_made_where_the_object_is(self) -> None:
+        bucket, same = self.open(), self.open()
+        data = bytes(range(256)) * 4096
+        stored = await bucket.put("a", data, metadata={"a": "1"}, timeout=100)
+        copied = await bucket.copy("a", "b", to=same, timeout=100)
+        assert (copied.size, copied.checksum) == (stored.size, stored.checksum)
+        assert (await same.head("b")).metadata == {"a": "1"}
+        assert await same.get("b", timeout=100) == data
 
     async def test_a_copy_is_whole(self) -> None:
         bucket = self.open()

@@ -71,6 +71,19 @@ class QueueLeaseCases(QueueCases):
         if queue.capabilities.exact_count:
             assert (first.delivery_count, second.delivery_count) == (1, 2)
 
+    @needs("exact_count")
+    async def test_deliveries_are_counted_exactly(self) -> None:
+        """Each delivery counts one, whether the last ended with its lease or was given back."""
+        queue = self.open(visibility_timeout=1, max_deliveries=10)
+        await queue.send(b"body")
+        for count in (1, 2, 3):
+            (message,) = await self.received(queue, ack=False)
+            assert message.delivery_count == count
+            if count != 2:
+                await message.nack()
+        (message,) = await self.received(queue)
+        assert message.delivery_count == 4
+
     async def test_late_ack(self) -> None:
         """A lease that went to somebody else is lost, where the backend tells."""
         queue = self.open(visibility_timeout=1)

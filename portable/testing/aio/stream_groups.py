@@ -13,7 +13,7 @@ from portable.aio import cloud
 from portable.messages import Outgoing
 from portable.records import END, START, Position, Record
 from portable.testing.aio._concurrency import race
-from portable.testing.aio.suite import Suite, lacks
+from portable.testing.aio.suite import Suite, lacks, needs
 
 __all__ = ["StreamGroupSuite"]
 
@@ -150,6 +150,17 @@ class StreamGroupSuite(Suite):
             assert await consumer.poll(timeout=0) == []
             await stream.append(b"10")
             assert [record.data for record in await self.take(consumer, 1)] == [b"10"]
+
+    @needs("groups")
+    async def test_the_backend_keeps_the_positions_of_a_group(self) -> None:
+        """Without any `checkpoint`, a group goes on where it committed, on whichever handle."""
+        stream = self.open(partitions=1)
+        await stream.append_many(["0", "1", "2"])
+        async with await stream.consumer("kept") as consumer:
+            assert [record.data for record in await self.take(consumer, 2)] == [b"0", b"1"]
+            await consumer.commit()
+        async with await self.open(partitions=1).consumer("kept") as consumer:
+            assert [record.data for record in await self.take(consumer, 1)] == [b"2"]
 
     async def test_commit_counts_what_was_given(self) -> None:
         """A commit covers the records that were given, not those that were only fetched."""

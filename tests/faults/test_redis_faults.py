@@ -1,0 +1,338 @@
+"""Redis when the server is killed, connections are cut, credentials are wrong, callers are cancelled and processes fork."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from time import monotonic
+from typing import Any
+
+import pytest
+
+from portable import open_cache, open_queue, open_stream, open_subscription, open_topic
+from portable.aio import open_cache as open_cache_async
+from portable.aio import open_queue as open_queue_async
+from portable.errors import (
+    Closed,
+    DeadlineExceeded,
+    PermissionDenied,
+    PortableError,
+    ResourceNotFound,
+    Unauthenticated,
+    Unavailable,
+)
+from tests.targets import RedisServer, redis_server, target
+
+PATIENCE = 60.0
+SECRET = "s3cr3t-of-the-test"
+
+# Whoever may make what is missing.
+MAKE = {"create": "if_missing"}
+
+
+@pytest.fixture
+def url() -> str:
+    return target("redis")
+
+
+@pytest.fixture
+def name(request: pytest.FixtureRequest) -> str:
+    return f"t{os.urandom(6).hex()}"
+
+
+@pytest.fixture
+def server() -> Iterator[RedisServer]:
+    """A server of this test's own, which loses nothing that it has answered."""
+    with redis_server(fsync="always") as started:
+        yield started
+
+
+def persistently(call: Callable[[], Any]) -> Any:
+    """Repeat a call that fails for a passing reason, as a worker would."""
+    deadline = monotonic() + PATIENCE
+    while True:
+        try:
+            return call()
+        except PortableError as error:
+            if not error.retryable or monotonic() > deadline:
+                raise
+
+
+@pytest.mark.timeout(300)
+def test_the_server_is_killed_under_load(server: RedisServer) -> None:
+    total, at_once = 10_000, 20
+    sent: list[str] = []
+    found: Counter[str] = Counter()
+    done = threading.Event()
+    how: dict[str, Any] = {"name": "jobs", "visibility_timeout": "5s", "max_deliveries": 1000, "timeout": 20}
+    with open_queue(server.url, **MAKE, **how) as sender, open_queue(server.url, **MAKE, **how) as receiver:
+        sender.stats()
+
+        def send(start: int) -> None:
+            for number in range(start, total, at_once * 4):
+                batch = [str(one) for one in range(number, number + at_once)]
+                persistently(lambda batch=batch: sender.send_many(batch))  # type: ignore[misc]  # the default binds it
+                sent.extend(batch)
+
+        def receive() -> None:
+            while not done.is_set():
+                messages = persistently(lambda: receiver.receive(50, wait=1))
+                for message in messages:
+                    # An ack whose answer was lost leaves a duplicate at most.
+                    try:
+                        message.ack()
+                    except PortableError:
+                        continue
+                    found[message.body.decode()] += 1
+                if len(found) >= total:
+                    done.set()
+
+        with ThreadPoolExecutor(8) as threads:
+            sending = [threads.submit(send, start * at_once) for start in range(4)]
+            receiving = [threads.submit(receive) for _ in range(3)]
+            for share in (0.2, 0.5, 0.8):
+                while len(sent) < total * share:
+                    assert not done.wait(0.01), "all was received before all was sent"
+                server.kill()
+                server.start()
+            for one in sending:
+                one.result(PATIENCE)
+            drained = done.wait(PATIENCE)
+            done.set()
+            for one in receiving:
+                one.result(PATIENCE)
+        # What was acknowledged though the answer was lost is with nobody any more.
+        missing = {str(number) for number in range(total)} - set(found)
+        stats = persistently(receiver.stats)
+        assert (stats.ready, stats.leased, stats.delayed, stats.dead) == (0, 0, 0, 0) or drained
+        assert len(missing) <= 12, f"{len(missing)} messages are missing"
+        assert sender.capabilities.durability == "power"
+
+
+def test_what_was_answered_survives_a_kill(server: RedisServer) -> None:
+    with (
+        open_queue(server.url, name="jobs", **MAKE) as jobs,
+        open_stream(server.url, name="clicks", partitions=2, **MAKE) as clicks,
+        open_topic(server.url, name="events", **MAKE) as events,
+        open_subscription(server.url, name="mailer", topic="events", **MAKE) as mailer,
+        open_cache(server.url, name="sessions", **MAKE) as sessions,
+    ):
+        mailer.receive(wait=0)
+        jobs.send_many([str(number) for number in range(500)])
+        positions = clicks.append_many([str(number) for number in range(500)]).succeeded
+        events.publish(b"published")
+        sessions.set("k", "value")
+        token = sessions.lock("l", ttl=600).token
+        server.kill()
+        with pytest.raises((Unavailable, DeadlineExceeded)):
+            sessions.get("k", timeout=0.3)
+        server.start()
+        assert persistently(lambda: sessions.get("k")) == "value"
+        with pytest.raises(DeadlineExceeded):
+            sessions.lock("l", ttl=1, wait=0)
+        assert sessions.lock("other", ttl=1).token > token
+        assert len(jobs.receive(1000)) == 500
+        assert [message.body for message in mailer.receive()] == [b"published"]
+        read = [record.position for name in clicks.partitions() for record in clicks.read(name, limit=1000)]
+        assert sorted(read) == sorted(positions)
+        later = clicks.append(b"later", key="k")
+        assert all(later > position for position in positions if position.partition == later.partition)
+
+
+def test_waits_outlive_a_cut(url: str, name: str) -> None:
+    """A connection that is cut while it waits is an error that may be repeated, and nothing is lost by it."""
+    with open_queue(url, name=name, **MAKE) as jobs, open_queue(url, name=name, **MAKE) as other:
+        jobs.stats()
+        with ThreadPoolExecutor(1) as threads:
+            waiting = threads.submit(jobs.receive, wait=PATIENCE)
+            cut_waits(other.native)
+            with pytest.raises(Unavailable) as caught:
+                waiting.result(PATIENCE)
+        assert caught.value.retryable
+        other.send(b"body")
+        assert [message.body for message in jobs.receive(wait=PATIENCE)] == [b"body"]
+
+
+def test_idle_connections_that_were_cut_are_replaced(url: str, name: str) -> None:
+    with open_cache(url, name=name) as cache, open_cache(url, name=name) as other:
+        cache.set("n", 1)
+        other.set("k", "v")
+        other.native.client_kill_filter(_type="normal", skipme=True)
+        # Neither is an error, nor done twice.
+        assert cache.incr("n") == 2
+        assert cache.get("k") == "v"
+
+
+def cut_waits(client: Any) -> None:
+    """Cut every connection that waits for news, once there is one."""
+    deadline = monotonic() + PATIENCE
+    while monotonic() < deadline:
+        blocked = [one for one in client.client_list() if one["cmd"] == "xread" and "b" in one["flags"]]
+        for one in blocked:
+            client.client_kill_filter(_id=one["id"])
+        if blocked:
+            return
+    raise AssertionError("nobody waited")
+
+
+def test_close_ends_a_wait(url: str, name: str) -> None:
+    with open_queue(url, name=name, **MAKE) as jobs, open_queue(url, name=name, **MAKE) as other:
+        jobs.stats()
+        other.stats()
+        with ThreadPoolExecutor(1) as threads:
+            waiting = threads.submit(jobs.receive, wait=PATIENCE)
+            deadline = monotonic() + PATIENCE
+            while not any(one["cmd"] == "xread" for one in other.native.client_list()):
+                assert monotonic() < deadline
+            jobs.close()
+            with pytest.raises(Closed):
+                waiting.result(PATIENCE)
+
+
+@pytest.fixture
+def guarded() -> Iterator[RedisServer]:
+    """A server that wants a password, and knows a user that may only read."""
+    with redis_server("--requirepass", SECRET, "--user", f"reader on >{SECRET} ~* +@read +@connection") as started:
+        yield started
+
+
+def test_wrong_password(guarded: RedisServer) -> None:
+    wrong = f"{SECRET}-wrong"
+    for user in (f":{wrong}@", f"somebody:{wrong}@", ""):
+        there = guarded.url.replace("//", f"//{user}")
+        with open_cache(there, name="sessions") as cache:
+            with pytest.raises(Unauthenticated) as caught:
+                cache.get("k")
+            told = [str(caught.value), repr(caught.value), str(caught.value.__cause__), repr(cache), cache.url]
+            assert not [text for text in told if SECRET in text]
+            assert not caught.value.retryable
+
+    async def main() -> None:
+        async with open_cache_async(guarded.url.replace("//", f"//:{wrong}@"), name="sessions") as cache:
+            with pytest.raises(Unauthenticated):
+                await cache.get("k")
+
+    asyncio.run(main())
+
+
+def test_right_password_and_acl(guarded: RedisServer) -> None:
+    with open_cache(guarded.url.replace("//", f"//:{SECRET}@"), name="sessions") as cache:
+        cache.set("k", "v")
+        cache.native.acl_setuser("reader", enabled=True, passwords=[f"+{SECRET}"], keys=["*"], commands=["+@all", "-set"])
+    with open_cache(guarded.url.replace("//", f"//reader:{SECRET}@"), name="sessions") as cache:
+        assert cache.get("k") == "v"
+        with pytest.raises(PermissionDenied) as caught:
+            cache.set("k", "w")
+        assert SECRET not in str(caught.value)
+
+
+def test_nobody_there(name: str) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        url = f"redis://127.0.0.1:{taken.getsockname()[1]}"
+        with open_cache(url, name=name) as cache, pytest.raises(Unavailable) as caught:
+            cache.get("k")
+        assert caught.value.resource == name
+        assert caught.value.retryable
+        assert not caught.value.maybe_applied
+
+
+def test_a_server_that_does_not_answer(name: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        url = f"redis://127.0.0.1:{mute.getsockname()[1]}"
+        with open_cache(url, name=name, timeout=0.3) as cache, pytest.raises(DeadlineExceeded):
+            cache.get("k")
+
+
+def test_missing_resources(url: str, name: str) -> None:
+    for opened in (
+        open_queue(url, name=name, create="never"),
+        open_topic(url, name=name, create="never"),
+        open_stream(url, name=name, create="never"),
+    ):
+        with opened as resource, pytest.raises(ResourceNotFound, match="portable resources create"):
+            resource.check(timeout=PATIENCE)
+
+
+def test_a_cancelled_receive_gives_back(url: str, name: str) -> None:
+    async def main() -> None:
+        async with open_queue_async(url, name=name, visibility_timeout="10m", **MAKE) as jobs:
+            sent = set((await jobs.send_many([str(number) for number in range(300)])).succeeded)
+            taken: list[str] = []
+            for turns in range(100):
+                receiving = asyncio.create_task(jobs.receive(3, wait=0))
+                for _ in range(turns % 25):
+                    await asyncio.sleep(0)
+                receiving.cancel()
+                try:
+                    messages = await receiving
+                except asyncio.CancelledError:
+                    continue
+                taken += [message.id for message in messages]
+            while len(taken) < len(sent):
+                messages = await jobs.receive(100, wait=PATIENCE)
+                assert messages
+                # A receive that was cancelled does not count as a delivery.
+                assert all(message.delivery_count == 1 for message in messages)
+                taken += [message.id for message in messages]
+            assert sorted(taken) == sorted(sent)
+
+    asyncio.run(main())
+
+
+def test_a_cancelled_lock_is_free(url: str, name: str) -> None:
+    async def main() -> None:
+        async with open_cache_async(url, name=name) as cache:
+            await cache.set("k", 1)
+            for turns in range(40):
+                obtaining = asyncio.ensure_future(_lock(cache))
+                for _ in range(turns % 20):
+                    await asyncio.sleep(0)
+                obtaining.cancel()
+                outcome = (await asyncio.gather(obtaining, return_exceptions=True))[0]
+                if not isinstance(outcome, BaseException):
+                    await outcome.release()
+            await (await cache.lock("l", ttl=600, wait=PATIENCE)).release()
+
+    async def _lock(cache: Any) -> Any:
+        return await cache.lock("l", ttl=600)
+
+    asyncio.run(main())
+
+
+def test_a_forked_child_opens_its_own(url: str, name: str) -> None:
+    with open_cache(url, name=name) as cache:
+        cache.set("k", "of the parent")
+        child = os.fork()
+        if child == 0:
+            code = 1
+            try:
+                if cache.get("k") == "of the parent":
+                    cache.set("child", "was here")
+                    code = 0
+            finally:
+                os._exit(code)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert cache.get("child") == "was here"
+
+
+def test_many_threads_share_a_cache(url: str, name: str) -> None:
+    with open_cache(url, name=name) as cache:
+        with ThreadPoolExecutor(200) as threads:
+            numbers = sorted(threads.map(lambda _: cache.incr("n"), range(1000)))
+        assert numbers == list(range(1, 1001))
+        assert len(cache.native.client_list()) < 150
+
+
+def test_thousands_at_once_on_a_loop(url: str, name: str) -> None:
+    async def main() -> None:
+        async with open_cache_async(url, name=name, max_connections=8) as cache:
+            numbers = await asyncio.gather(*(cache.incr("n") for _ in range(2000)))
+            assert sorted(numbers) == list(range(1, 2001))
+
+    asyncio.run(main())
