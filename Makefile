@@ -7,7 +7,7 @@ JOBS   ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) \* 4)
 PROFILE ?= local
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench bench-check sync docs matrix audit format clean
+.PHONY: help demo test check lint bench bench-check sync docs matrix audit format clean
 
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -25,20 +25,22 @@ $(VENV)/.developing: $(VENV)/.installed
 demo: $(VENV)/.installed ## run the archive example on real files, and show what it did
 	$(BIN)/python examples/archive/run.py --profile $(PROFILE)
 
-test: check ## everything: checks, unit, conformance, integration, fault and command tests, with coverage
+test: lint ## everything: unit, conformance, integration, fault and command tests, with coverage
 	rm -f .coverage .coverage.*
 	$(BIN)/python -m coverage run -m pytest -q -n $(JOBS) --dist loadgroup
 	$(BIN)/python -m coverage combine -q
 	$(BIN)/python -m coverage report --include 'portable/*' --fail-under 95 --skip-covered --sort cover
 
-check: $(VENV)/.developing ## format, lint, types, drift, unit tests and embedded conformance, under two minutes
+check: lint ## lint, unit tests and embedded conformance, under two minutes
+	$(BIN)/python -m pytest -q -n $(JOBS) --dist loadgroup tests/unit tests/conformance
+
+lint: $(VENV)/.developing ## format, lint, types, drift of what is generated
 	$(BIN)/ruff format --check --quiet
 	$(BIN)/ruff check --quiet
 	$(BIN)/python tools/generate_sync.py --check
 	$(BIN)/mypy
 	$(BIN)/basedpyright --warnings
 	$(BIN)/bandit -q -r portable adapters -c pyproject.toml
-	$(BIN)/python -m pytest -q -n $(JOBS) --dist loadgroup tests/unit tests/conformance
 
 bench: $(VENV)/.benching ## the benchmarks, side by side with the peers: JSON and a plot under benchmarks/results/
 	$(BIN)/python -m benchmarks

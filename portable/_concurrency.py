@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import functools
+import inspect
 import io
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -12,7 +14,9 @@ from threading import Lock
 from time import sleep
 from typing import TYPE_CHECKING, Any, BinaryIO, Concatenate, ParamSpec, TypeVar
 
-from portable.errors import DeadlineExceeded, PortableError
+from portable.deadlines import check_timeout
+from portable.errors import DeadlineExceeded, InvalidArgument, PortableError
+from portable.hooks import begun, end_all
 from portable.threads import in_own_thread
 
 if TYPE_CHECKING:
@@ -103,6 +107,8 @@ def operation(method: Callable[Concatenate[R, P], T]) -> Callable[Concatenate[R,
     @functools.wraps(method)
     def call(self: R, /, *args: P.args, **kwargs: P.kwargs) -> T:
         try:
+            if "timeout" in kwargs:
+                check_timeout(kwargs["timeout"])
             if not self._opened:
                 self._open()
             if self._hooks:
@@ -119,7 +125,7 @@ long_operation = operation
 
 
 def _hooked(self: R, name: str, method: Callable[Concatenate[R, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-    running = _begin(self, name)
+    running = begun(self._hooks, self.name, self.kind, self._provider, name)
     error: BaseException | None = None
     try:
         _delayed(running, kwargs.get("timeout"), self._timeout)
@@ -128,8 +134,7 @@ def _hooked(self: R, name: str, method: Callable[Concatenate[R, P], T], *args: P
         error = raised
         raise
     finally:
-        for one in reversed(running):
-            one.end(error)
+        end_all(running, error)
 
 
 def _delayed(running: list[Running], asked: Any, usual: float) -> None:
@@ -141,18 +146,6 @@ def _delayed(running: list[Running], asked: Any, usual: float) -> None:
             limit -= one.delay
             if limit <= 0:
                 raise DeadlineExceeded("the timeout ran out before anything was sent")
-
-
-def _begin(self: Resource[Any], name: str) -> list[Running]:
-    running: list[Running] = []
-    try:
-        for hook in self._hooks:
-            running.append(hook.begin(self.name, self.kind, self._provider, name))  # noqa: PERF401 (kept as it grows: what began must end)
-    except BaseException as error:
-        for one in reversed(running):
-            one.end(error)
-        raise
-    return running
 
 
 def obtaining(method: Callable[P, T]) -> Callable[P, T]:
@@ -167,23 +160,25 @@ def iteration(method: Callable[Concatenate[R, P], Iterator[T]]) -> Callable[Conc
     @functools.wraps(method)
     def steps(self: R, /, *args: P.args, **kwargs: P.kwargs) -> Iterator[T]:
         try:
+            if "timeout" in kwargs:
+                check_timeout(kwargs["timeout"])
             if not self._opened:
                 self._open()
-            source = method(self, *args, **kwargs)
-            if self._hooks:
-                # The operation that hooks see is the first step; the later ones are the caller's pace.
-                step = _hooked(self, name, _first, source)
-                if step is _END:
-                    return
-                yield step
-            yield from source
+            with contextlib.closing(method(self, *args, **kwargs)) as source:  # type: ignore[type-var]  # generator functions alone come here
+                if self._hooks:
+                    # The operation that hooks see is the first step; the later ones are the caller's pace.
+                    step = _hooked(self, name, _first, source, timeout=kwargs.get("timeout"))
+                    if step is _END:
+                        return
+                    yield step
+                yield from source
         except PortableError as error:
             raise self._placed(error, name)  # noqa: B904 (the same error, which keeps its cause)
 
     return steps
 
 
-def _first(_: Resource[Any], source: Iterator[T]) -> Any:
+def _first(_: Resource[Any], source: Iterator[T], *, timeout: Any) -> Any:  # noqa: ARG001 (the step keeps to it itself)
     return next(source, _END)
 
 
@@ -193,7 +188,7 @@ def gather(calls: Iterable[Callable[[], T]], *, concurrency: int, host: Host) ->
     if concurrency == 1 or len(todo) <= 1:
         return [call() for call in todo]
     with ThreadPoolExecutor(min(concurrency, len(todo)), thread_name_prefix="portable") as threads:
-        futures = [threads.submit(call) for call in todo]
+        futures = [threads.submit(contextvars.copy_context().run, call) for call in todo]
         try:
             wait(futures, return_when=FIRST_EXCEPTION)
         finally:
@@ -217,7 +212,9 @@ def kept(every: float, call: Callable[[], object]) -> Iterator[None]:
             except PortableError:
                 return
 
-    thread = threading.Thread(target=repeat, name="portable-keep", daemon=True)
+    # As a task of the async face would, it runs in the context of the caller: its calls belong to the same trace.
+    run = functools.partial(contextvars.copy_context().run, repeat)
+    thread = threading.Thread(target=run, name="portable-keep", daemon=True)
     thread.start()
     try:
         yield
@@ -269,8 +266,16 @@ def chunks(source: Any, size: int, host: Host) -> Iterator[Any]:  # noqa: ARG001
 
 
 def called(handler: Callable[[Any], Any], argument: Any) -> None:
-    """Call an application's handler."""
-    handler(argument)
+    """Call an application's handler.
+
+    Raises:
+        InvalidArgument: it gave something to await, so nothing was done.
+    """
+    outcome = handler(argument)
+    if inspect.isawaitable(outcome):
+        if inspect.iscoroutine(outcome):
+            outcome.close()
+        raise InvalidArgument("the handler is asynchronous, and nothing awaits it here; use portable.aio")
 
 
 def work_together(work: Callable[[], None], count: int, is_overdue: Callable[[], bool]) -> None:

@@ -169,6 +169,9 @@ class Cache(Resource[CacheDriver], Generic[T]):
 
         Returns:
             Whether there was anything.
+
+        Raises:
+            InvalidArgument: the key is none that a cache takes.
         """
         self._check_key(key)
         return self._driver.delete(key, timeout=self._each(timeout))
@@ -219,6 +222,9 @@ class Cache(Resource[CacheDriver], Generic[T]):
 
         Returns:
             How many there were.
+
+        Raises:
+            InvalidArgument: a key is none that a cache takes; nothing was removed.
         """
         wanted = list(self._checked_keys(keys))
         return self._driver.delete_many(wanted, timeout=self._each(timeout)) if wanted else 0
@@ -264,6 +270,9 @@ class Cache(Resource[CacheDriver], Generic[T]):
 
         Returns:
             Whether there was anything.
+
+        Raises:
+            InvalidArgument: the key is none that a cache takes, or the TTL is not more than 0.
         """
         self._check_key(key)
         self._check_ttl(ttl)

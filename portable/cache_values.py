@@ -44,8 +44,9 @@ class JsonOrBytes:
         """
         if type(value) is bytes and value and value[0] not in _MARKED_STARTS:
             return value
-        plain = type(value) in _PLAIN
-        if not plain and isinstance(value, (bytes, bytearray, memoryview)):
+        kind = type(value)
+        plain = kind in _PLAIN
+        if not plain and kind is not dict and isinstance(value, (bytes, bytearray, memoryview)):
             content = bytes(value)
             return MARK + content if _needs_mark(content) else content
         try:

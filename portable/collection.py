@@ -144,6 +144,9 @@ class Collection(Resource[CollectionDriver], Generic[T]):
 
         Returns:
             The documents that are there, by key, in the order of `keys`.
+
+        Raises:
+            InvalidArgument: a key is none that this collection takes.
         """
         until = self._until(timeout)
         ids = list(dict.fromkeys(self._composer.document_id(key) for key in _several(keys, "keys")))
@@ -243,6 +246,9 @@ class Collection(Resource[CollectionDriver], Generic[T]):
             path: the field, dotted.
             descending: whether the order is turned round.
             allow_scan: whether the query may read the whole collection where no index serves it.
+
+        Raises:
+            InvalidArgument: the path is wrong.
         """
         return self.query(allow_scan=allow_scan).order_by(path, descending=descending)
 

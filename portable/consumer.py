@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import logging
 import random
 import threading
@@ -14,7 +15,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from portable import telemetry
-from portable._concurrency import Lock, Stop, called, kept, pause, work_together
+from portable._concurrency import IS_ASYNC, Lock, Stop, called, kept, pause, work_together
 from portable.composing import seconds
 from portable.errors import InvalidArgument, PortableError
 from portable.messages import Delivery
@@ -67,6 +68,8 @@ class Consumer(Generic[T]):
         idle_timeout: float | None,
         drain_timeout: float,
     ) -> None:
+        if not IS_ASYNC and inspect.iscoroutinefunction(handler):
+            raise InvalidArgument("the handler is a coroutine function; consume the queue with portable")
         if concurrency < 1:
             raise InvalidArgument(f"concurrency={concurrency!r} is less than 1")
         if max_messages is not None and max_messages < 0:

@@ -4,9 +4,21 @@ from __future__ import annotations
 
 from time import monotonic
 
-from portable.errors import DeadlineExceeded
+from portable.errors import DeadlineExceeded, InvalidArgument
 
-__all__ = ["Deadline"]
+__all__ = ["Deadline", "check_timeout"]
+
+
+def check_timeout(timeout: object) -> None:
+    """Check the `timeout` that a call was given.
+
+    Raises:
+        InvalidArgument: it is neither None nor a number of seconds from 0 upwards.
+    """
+    if timeout is None:
+        return
+    if not isinstance(timeout, (int, float)) or isinstance(timeout, bool) or not timeout >= 0:
+        raise InvalidArgument(f"timeout={timeout!r} is not a number of seconds from 0 upwards")
 
 
 class Deadline:

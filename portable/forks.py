@@ -24,8 +24,7 @@ def watch(cloud: _Forkable) -> None:
 
 
 def _in_child() -> None:
-    for cloud in list(_clouds):
-        _abandoned.append(cloud._after_fork_in_child())  # noqa: SLF001 (the protocol above)
+    _abandoned.extend(cloud._after_fork_in_child() for cloud in list(_clouds))  # noqa: SLF001 (the protocol above)
 
 
 if hasattr(os, "register_at_fork"):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Protocol
 
-__all__ = ["Hook", "Running"]
+__all__ = ["Hook", "Running", "begun", "end_all"]
 
 
 class Running(Protocol):
@@ -24,3 +25,27 @@ class Hook(Protocol):
     def begin(self, resource: str, kind: str, provider: str, operation: str) -> Running:
         """Take note that an operation starts; may raise, to fail it before it is applied."""
         ...
+
+
+def begun(hooks: Iterable[Hook], resource: str, kind: str, provider: str, operation: str) -> list[Running]:
+    """Tell every hook that an operation starts; where one refuses, those before it are told of its end."""
+    running: list[Running] = []
+    try:
+        for hook in hooks:
+            running.append(hook.begin(resource, kind, provider, operation))  # noqa: PERF401 (kept as it grows: what began must end)
+    except BaseException as error:
+        end_all(running, error)
+        raise
+    return running
+
+
+def end_all(running: list[Running], error: BaseException | None) -> None:
+    """Tell every hook, the last one first, how an operation ended; raise what one of them fails it with."""
+    raised: BaseException | None = None
+    for one in reversed(running):
+        try:
+            one.end(error)
+        except BaseException as failure:  # noqa: BLE001 (the hooks before it must hear of the end all the same)
+            error = raised = failure
+    if raised is not None:
+        raise raised

@@ -7,9 +7,10 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
-from portable._concurrency import Host, Lock
+from portable._concurrency import Host, Lock, limit
 from portable.bindings import Binding
 from portable.capabilities import Capabilities
+from portable.deadlines import check_timeout
 from portable.drivers import Driver
 from portable.errors import Closed, PortableError, Unsupported
 from portable.hooks import Hook
@@ -99,9 +100,11 @@ class Resource(Generic[D]):
             PortableError: what is wrong.
         """
         try:
-            if not self._opened:
-                self._open()
-            self._driver.check(write=write, timeout=timeout)
+            check_timeout(timeout)
+            with limit(timeout):
+                if not self._opened:
+                    self._open()
+                self._driver.check(write=write, timeout=timeout)
         except PortableError as error:
             raise self._placed(error, "check")  # noqa: B904 (the same error, which keeps its cause)
 
@@ -110,9 +113,11 @@ class Resource(Generic[D]):
         if not self._closed:
             self._closed = True
             self._opened = False
-            self._driver.close()
-            if self._owned is not None:
-                self._owned.close()
+            try:
+                self._driver.close()
+            finally:
+                if self._owned is not None:
+                    self._owned.close()
 
     def __enter__(self) -> Self:
         return self
@@ -137,6 +142,10 @@ class Resource(Generic[D]):
                 raise self._is_closed()
             if not self._opened:
                 self._driver.open()
+                if self._closed:
+                    # Closed meanwhile, so what was opened just now is closed by nobody else.
+                    self._driver.close()
+                    raise self._is_closed()
                 self._opened = True
 
     def _is_closed(self) -> Closed:

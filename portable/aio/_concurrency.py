@@ -11,9 +11,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Gener
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar
 
+from portable.deadlines import check_timeout
 from portable.errors import DeadlineExceeded, PortableError
+from portable.hooks import begun, end_all
 from portable.threaded import Threaded
-from portable.threads import Pool
+from portable.threads import Pool, in_own_thread
 
 if TYPE_CHECKING:
     from portable.aio.resource import Resource
@@ -46,9 +48,6 @@ __all__ = [
 Stop = asyncio.Event
 """What tells a consumer or relay to end: the face's own event."""
 
-limit = asyncio.timeout
-"""A block that ends with `TimeoutError` after so many seconds; None is no limit."""
-
 _LOOK_EVERY = 0.1
 _UNWIND_WITHIN = 5.0
 
@@ -61,6 +60,20 @@ C = TypeVar("C", bound=contextlib.AbstractAsyncContextManager[Any])
 
 IS_ASYNC = True
 """Which face this is, for what an application hands over: coroutine functions here, plain ones there."""
+
+
+@contextlib.asynccontextmanager
+async def limit(seconds: float | None) -> AsyncIterator[None]:
+    """Bound the block: after so many seconds it ends with `DeadlineExceeded`; None is no limit."""
+    scope = asyncio.timeout(seconds)
+    try:
+        async with scope:
+            yield
+    except TimeoutError as error:
+        # One that did not come from here is the application's own, or says more than we could.
+        if scope.expired() and not isinstance(error, PortableError):
+            raise _expired() from error
+        raise
 
 
 class Host:
@@ -80,9 +93,10 @@ class Host:
         """Drop the threads of a parent process, after a fork."""
         self.pool.forget()
 
-    def close(self) -> None:
-        """Stop every thread."""
-        self.pool.close()
+    async def close(self) -> None:
+        """Stop every thread, once the calls under way are done."""
+        # In a thread, because what is under way may need the loop to come to its end.
+        await asyncio.wrap_future(in_own_thread(self.pool.close))
 
 
 def operation(
@@ -106,18 +120,24 @@ def _around(
 
     @functools.wraps(method)
     async def call(self: R, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        scope: asyncio.Timeout | None = None
         try:
+            if "timeout" in kwargs:
+                check_timeout(kwargs["timeout"])
             if not self._opened:
                 await self._open()
             if self._hooks:
                 return await _hooked(self, name, bounded, method, *args, **kwargs)
             if not bounded or self._instant:
                 return await method(self, *args, **kwargs)
-            async with asyncio.timeout(_limit(self, kwargs)):
+            # What `limit` does, without what its generator costs on every call.
+            async with asyncio.timeout(_limit(self, kwargs)) as scope:
                 return await method(self, *args, **kwargs)
         except PortableError as error:
             raise self._placed(error, name)  # noqa: B904 (the same error, which keeps its cause)
         except TimeoutError as error:
+            if scope is None or not scope.expired():
+                raise
             raise self._placed(_expired(), name) from error
 
     return call
@@ -140,18 +160,17 @@ async def _hooked(
     *args: P.args,
     **kwargs: P.kwargs,
 ) -> T:
-    running = _begin(self, name)
+    running = begun(self._hooks, self.name, self.kind, self._provider, name)
     error: BaseException | None = None
     try:
         await _delayed(running, kwargs.get("timeout"), self._timeout)
-        async with asyncio.timeout(_limit(self, kwargs) if bounded else None):
+        async with limit(_limit(self, kwargs) if bounded else None):
             return await method(self, *args, **kwargs)
     except BaseException as raised:
         error = raised
         raise
     finally:
-        for one in reversed(running):
-            one.end(error)
+        end_all(running, error)
 
 
 async def _delayed(running: list[Running], asked: Any, usual: float) -> None:
@@ -163,18 +182,6 @@ async def _delayed(running: list[Running], asked: Any, usual: float) -> None:
             limit -= one.delay
             if limit <= 0:
                 raise DeadlineExceeded("the timeout ran out before anything was sent")
-
-
-def _begin(self: Resource[Any], name: str) -> list[Running]:
-    running: list[Running] = []
-    try:
-        for hook in self._hooks:
-            running.append(hook.begin(self.name, self.kind, self._provider, name))  # noqa: PERF401 (kept as it grows: what began must end)
-    except BaseException as error:
-        for one in reversed(running):
-            one.end(error)
-        raise
-    return running
 
 
 class Obtaining(Generic[C]):
@@ -218,12 +225,14 @@ def iteration(method: Callable[Concatenate[R, P], AsyncIterator[T]]) -> Callable
     @functools.wraps(method)
     async def steps(self: R, /, *args: P.args, **kwargs: P.kwargs) -> AsyncIterator[T]:
         try:
+            if "timeout" in kwargs:
+                check_timeout(kwargs["timeout"])
             if not self._opened:
                 await self._open()
             async with contextlib.aclosing(method(self, *args, **kwargs)) as source:  # type: ignore[type-var]  # generator functions alone come here
                 if self._hooks:
                     # The operation that hooks see is the first step; the later ones are the caller's pace.
-                    step = await _hooked(self, name, True, _first, source)
+                    step = await _hooked(self, name, False, _first, source, timeout=kwargs.get("timeout"))
                     if step is _END:
                         return
                     yield step
@@ -235,7 +244,7 @@ def iteration(method: Callable[Concatenate[R, P], AsyncIterator[T]]) -> Callable
     return steps
 
 
-async def _first(_: Resource[Any], source: AsyncIterator[T]) -> Any:
+async def _first(_: Resource[Any], source: AsyncIterator[T], *, timeout: Any) -> Any:  # noqa: ARG001 (the step keeps to it itself)
     return await anext(source, _END)
 
 
@@ -335,7 +344,7 @@ async def chunks(source: Any, size: int, host: Host) -> AsyncIterator[Any]:
             yield chunk
     elif read is None:
         steps = iter(source)
-        while (chunk := await in_thread(host, next, steps, None)) is not None:
+        while (chunk := await in_thread(host, next, steps, _END)) is not _END:
             yield chunk
     else:
         is_async = inspect.iscoroutinefunction(read)
@@ -348,7 +357,7 @@ async def called(handler: Callable[[Any], Any], argument: Any) -> None:
     if inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(type(handler).__call__):
         await handler(argument)
         return
-    outcome = await asyncio.to_thread(handler, argument)
+    outcome = await asyncio.wrap_future(in_own_thread(handler, argument))
     if inspect.isawaitable(outcome):
         await outcome
 

@@ -233,7 +233,11 @@ class Bucket(Resource[BucketDriver]):
 
     @operation
     async def exists(self, key: str, *, timeout: float | None = None) -> bool:
-        """Say whether there is an object under this key."""
+        """Say whether there is an object under this key.
+
+        Raises:
+            InvalidArgument: the key is none that a bucket takes.
+        """
         object_keys.check_key(key)
         try:
             await self._driver.head(key, timeout=self._seconds(timeout))
@@ -321,6 +325,9 @@ class Bucket(Resource[BucketDriver]):
 
         Yields:
             `ObjectInfo` (a backend may leave out metadata and headers) and, with `delimiter`, `Prefix`.
+
+        Raises:
+            InvalidArgument: the prefix, the delimiter or `start_after` is not UTF-8.
         """
         self._check_listing(prefix, delimiter, start_after)
         seconds = self._seconds(timeout)

@@ -168,6 +168,9 @@ class Cache(Resource[CacheDriver], Generic[T]):
 
         Returns:
             Whether there was anything.
+
+        Raises:
+            InvalidArgument: the key is none that a cache takes.
         """
         self._check_key(key)
         return await self._driver.delete(key, timeout=self._each(timeout))
@@ -220,6 +223,9 @@ class Cache(Resource[CacheDriver], Generic[T]):
 
         Returns:
             How many there were.
+
+        Raises:
+            InvalidArgument: a key is none that a cache takes; nothing was removed.
         """
         wanted = list(self._checked_keys(keys))
         return await self._driver.delete_many(wanted, timeout=self._each(timeout)) if wanted else 0
@@ -265,6 +271,9 @@ class Cache(Resource[CacheDriver], Generic[T]):
 
         Returns:
             Whether there was anything.
+
+        Raises:
+            InvalidArgument: the key is none that a cache takes, or the TTL is not more than 0.
         """
         self._check_key(key)
         self._check_ttl(ttl)

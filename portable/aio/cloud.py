@@ -16,7 +16,7 @@ from portable.aio._concurrency import Host, gather
 from portable.bindings import Binding, Shared
 from portable.checks import CheckResult
 from portable.config import Bound, Config, Profile, read_options
-from portable.errors import Closed, PortableError
+from portable.errors import Closed, ConfigError, PortableError
 from portable.hooks import Hook
 from portable.registry import provider
 
@@ -94,7 +94,7 @@ class Cloud:
         self._on_clock_moved = on_clock_moved
         self._host = Host()
         self._shared = Shared()
-        self._resources: dict[str, Resource[Any]] = {}
+        self._resources: dict[tuple[str, str, object], Resource[Any]] = {}
         self._closed = False
         forks.watch(self)
 
@@ -156,6 +156,9 @@ class Cloud:
         found: Subscription[Any] = self._resource(
             "subscription", name, type=type, contract={"topic": topic} if topic else {}
         )
+        fed_by: str = found._binding.contract.topic  # type: ignore[attr-defined]  # noqa: SLF001 (a SubscriptionContract)
+        if topic not in {None, fed_by}:
+            raise ConfigError(f"the subscription {name!r} is fed by {fed_by!r}, not by {topic!r}", resource=name)
         return found
 
     @overload
@@ -237,7 +240,7 @@ class Cloud:
         """Close every resource and stop every thread, whatever fails on the way; closing twice is no error."""
         self._closed = True
         async with contextlib.AsyncExitStack() as stack:
-            stack.callback(self._host.close)
+            stack.push_async_callback(self._host.close)
             stack.callback(self._shared.close)
             for resource in list(self._resources.values()):
                 stack.push_async_callback(resource.close)
@@ -258,7 +261,7 @@ class Cloud:
     def _resource(self, kind: str, name: str, *, contract: dict[str, Any] | None = None, **how: Any) -> Any:
         if self._closed:
             raise Closed("the cloud is closed; connect again")
-        kept = f"{kind}:{name}:{how}"
+        kept = (kind, name, how.get("type"))
         # `dict.get` and `setdefault` are atomic: two threads that meet here get the same resource.
         found = self._resources.get(kept)
         if found is None:

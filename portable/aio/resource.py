@@ -6,10 +6,11 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
-from portable.aio._concurrency import Host, Lock
+from portable.aio._concurrency import Host, Lock, limit
 from portable.aio.drivers import Driver
 from portable.bindings import Binding
 from portable.capabilities import Capabilities
+from portable.deadlines import check_timeout
 from portable.errors import Closed, PortableError, Unsupported
 from portable.hooks import Hook
 
@@ -98,9 +99,11 @@ class Resource(Generic[D]):
             PortableError: what is wrong.
         """
         try:
-            if not self._opened:
-                await self._open()
-            await self._driver.check(write=write, timeout=timeout)
+            check_timeout(timeout)
+            async with limit(timeout):
+                if not self._opened:
+                    await self._open()
+                await self._driver.check(write=write, timeout=timeout)
         except PortableError as error:
             raise self._placed(error, "check")  # noqa: B904 (the same error, which keeps its cause)
 
@@ -109,9 +112,11 @@ class Resource(Generic[D]):
         if not self._closed:
             self._closed = True
             self._opened = False
-            await self._driver.close()
-            if self._owned is not None:
-                await self._owned.close()
+            try:
+                await self._driver.close()
+            finally:
+                if self._owned is not None:
+                    await self._owned.close()
 
     async def __aenter__(self) -> Self:
         return self
@@ -136,6 +141,10 @@ class Resource(Generic[D]):
                 raise self._is_closed()
             if not self._opened:
                 await self._driver.open()
+                if self._closed:
+                    # Closed meanwhile, so what was opened just now is closed by nobody else.
+                    await self._driver.close()
+                    raise self._is_closed()
                 self._opened = True
 
     def _is_closed(self) -> Closed:

@@ -53,7 +53,7 @@ def worker(
         "idle_timeout": idle_timeout,
         "drain_timeout": drain_timeout,
     }
-    if inspect.iscoroutinefunction(handler):
+    if inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(type(handler).__call__):
         handled = asyncio.run(_consume_async(call, name, handler, how))
     else:
         handled = _consume(call, name, handler, how)

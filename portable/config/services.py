@@ -58,11 +58,11 @@ def service_url(url: Url, folder: Path, kind: str = "") -> Url:
 def _place(folder: Path, name: str, called: str) -> Path:
     root = os.environ.get("SERVICE_BINDING_ROOT")
     bindings = folder / ".portable" / "services" / "bindings"
-    for place in (*((Path(root, name),) if root else ()), bindings / name):
+    places = [Path(root, name)] if root else []
+    for place in (*places, bindings / name):
         if (place / "uri").is_file():
             return place
     why = "$SERVICE_BINDING_ROOT holds no uri file for it" if root else "$SERVICE_BINDING_ROOT is not set"
-    # A folder of ours that may not be entered looks like one that is not there.
     raise ServiceNotInstalledError(
         f"{called} is not installed: {why}, and `portable services status` in {folder} does not list it"
     )

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from portable.errors import ConfigError
 
-__all__ = ["Account", "can_enter", "unprivileged"]
+__all__ = ["Account", "can_enter", "unprivileged", "which"]
 
 _VARIABLE = "PORTABLE_SERVICES_USER"
 
@@ -71,3 +71,16 @@ def can_enter(folder: Path, account: Account) -> bool:
         if not found.st_mode & needed:
             return False
     return True
+
+
+def which(program: str, account: Account) -> str | None:
+    """Find a program on `$PATH` that an account may run: root's own may lie where nobody else can enter."""
+    for folder in os.get_exec_path():
+        path = Path(folder, program)
+        if (
+            os.access(path, os.X_OK)
+            and path.is_file()
+            and all(can_enter(one.parent, account) for one in (path.absolute(), path.resolve()))
+        ):
+            return str(path.absolute())
+    return None

@@ -87,10 +87,10 @@ class QueueSuite(QueueLeaseCases, QueueOrderCases, QueueConsumingCases):
 
     def test_undecodable(self) -> None:
         """A body that does not fit the type holds nobody up, and is a dead letter in the end."""
-        raw = self.open(visibility_timeout=1, max_deliveries=2)
+        raw = self.open(visibility_timeout=self.lease, max_deliveries=2)
         sent = raw.send(b"not JSON", attributes={"from": "elsewhere"})
         raw.send(b'{"name": "good"}')
-        typed = self.open(type=Job, visibility_timeout=1, max_deliveries=2)
+        typed = self.open(type=Job, visibility_timeout=self.lease, max_deliveries=2)
         (good,) = self.received(typed)
         assert good.body == Job("good")
         letter = self.dead_letter_of(typed)
@@ -232,12 +232,12 @@ class QueueSuite(QueueLeaseCases, QueueOrderCases, QueueConsumingCases):
         queue = self.open()
         queue.send(b"much later", delay=600)
         started = monotonic()
-        queue.send(b"later", delay=1.5)
+        queue.send(b"later", delay=1.5 * self.lease)
         queue.send(b"now")
         bodies: list[bytes] = []
         for _ in range(2):
             (message,) = self.received(queue)
-            assert message.body == b"now" or monotonic() - started >= 1.4
+            assert message.body == b"now" or monotonic() - started >= 1.4 * self.lease
             bodies.append(message.body)
         assert sorted(bodies) == [b"later", b"now"]
         assert queue.receive(wait=0) == []
@@ -246,7 +246,7 @@ class QueueSuite(QueueLeaseCases, QueueOrderCases, QueueConsumingCases):
     def test_waiting_receive_wakes_when_due(self) -> None:
         """A receive that waits gets what becomes due meanwhile."""
         queue = self.open()
-        sent = queue.send(b"later", delay=1)
+        sent = queue.send(b"later", delay=self.lease)
         assert [message.id for message in queue.receive(wait=self.patience)] == [sent]
 
     @lacks("delay")
@@ -291,7 +291,7 @@ class QueueSuite(QueueLeaseCases, QueueOrderCases, QueueConsumingCases):
         queue.send_many([b"1", b"2", b"3"])
         self.received(queue, ack=False)
         queue.purge()
-        assert queue.receive(10, wait=0.5) == []
+        assert queue.receive(10, wait=0.2) == []
         queue.send(b"after")
         assert [message.body for message in self.received(queue)] == [b"after"]
 

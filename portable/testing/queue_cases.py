@@ -32,10 +32,12 @@ class QueueCases(Suite):
 
     Attributes:
         patience: seconds to wait for what must come; what comes sooner is not waited for any longer.
+        lease: seconds that short leases and delays have; a backend on this machine keeps ones of less than a second.
     """
 
     kind = "queue"
     patience: ClassVar[float] = 20.0
+    lease: ClassVar[float] = 1.0
 
     def received(self, queue: Any, count: int = 1, *, ack: bool = True) -> list[Any]:
         """Receive so many messages, however many receives that takes."""

@@ -20,11 +20,11 @@ class QueueLeaseCases(QueueCases):
 
     def test_ack_removes(self) -> None:
         """An acknowledged message does not come back when its lease would have ended."""
-        queue = self.open(visibility_timeout=1)
+        queue = self.open(visibility_timeout=self.lease)
         queue.send(b"body")
         (message,) = self.received(queue, ack=False)
         message.ack()
-        assert queue.receive(wait=1.5) == []
+        assert queue.receive(wait=1.5 * self.lease) == []
 
     def test_ack_twice(self) -> None:
         """Acknowledging twice is no error, and nothing else can be done then."""
@@ -60,12 +60,12 @@ class QueueLeaseCases(QueueCases):
 
     def test_lease_ends(self) -> None:
         """A message that nobody settles comes back when its lease has run out, and not before."""
-        queue = self.open(visibility_timeout=1)
+        queue = self.open(visibility_timeout=self.lease)
         started = monotonic()
         sent = queue.send(b"body")
         (first,) = self.received(queue, ack=False)
         (second,) = self.received(queue, ack=False)
-        assert monotonic() - started >= 0.9
+        assert monotonic() - started >= 0.9 * self.lease
         assert first.id == second.id == sent
         assert second.body == b"body"
         assert second.delivery_count > first.delivery_count
@@ -87,13 +87,13 @@ class QueueLeaseCases(QueueCases):
 
     def test_late_ack(self) -> None:
         """A lease that went to somebody else is lost, where the backend tells."""
-        queue = self.open(visibility_timeout=1)
+        queue = self.open(visibility_timeout=self.lease)
         queue.send(b"body")
         (first,) = self.received(queue, ack=False)
         (second,) = self.received(queue, ack=False)
         lost = False
         try:
-            first.extend(1)
+            first.extend(self.lease)
         except errors.LeaseLost:
             lost = True
         with contextlib.suppress(errors.LeaseLost):
@@ -108,9 +108,9 @@ class QueueLeaseCases(QueueCases):
         queue = self.open(visibility_timeout=600)
         sent = queue.send(b"body")
         started = monotonic()
-        (first,) = queue.receive(wait=self.patience, visibility_timeout=1)
+        (first,) = queue.receive(wait=self.patience, visibility_timeout=self.lease)
         (second,) = self.received(queue)
-        assert monotonic() - started >= 0.9
+        assert monotonic() - started >= 0.9 * self.lease
         assert first.id == second.id == sent
         with pytest.raises(errors.InvalidArgument):
             queue.receive(visibility_timeout=-1)
@@ -127,18 +127,19 @@ class QueueLeaseCases(QueueCases):
         sent = queue.send(b"body")
         (first,) = self.received(queue, ack=False)
         started = monotonic()
-        first.extend(1)
+        first.extend(self.lease)
         (second,) = self.received(queue)
-        assert monotonic() - started >= 0.9
+        assert monotonic() - started >= 0.9 * self.lease
         assert second.id == sent
 
     def test_extend_holds(self) -> None:
         """An extended lease holds when the first would have ended."""
-        queue = self.open(visibility_timeout=3)
+        # Long enough for a slow backend to extend it in time.
+        queue = self.open(visibility_timeout=3 * self.lease)
         queue.send(b"body")
         (message,) = self.received(queue, ack=False)
         message.extend(600)
-        assert queue.receive(wait=4) == []
+        assert queue.receive(wait=4 * self.lease) == []
         message.ack()
         with pytest.raises(errors.LeaseLost):
             message.extend(10)
@@ -165,9 +166,9 @@ class QueueLeaseCases(QueueCases):
         queue.send(b"body")
         (first,) = self.received(queue, ack=False)
         started = monotonic()
-        first.nack(delay=1.5)
+        first.nack(delay=1.5 * self.lease)
         (second,) = self.received(queue)
-        assert monotonic() - started >= 1.4
+        assert monotonic() - started >= 1.4 * self.lease
         assert second.id == first.id
 
     @lacks("nack_delay")
@@ -215,7 +216,7 @@ class QueueLeaseCases(QueueCases):
 
     def test_dead_letter_after_leases(self) -> None:
         """A message whose last lease runs out is a dead letter, too."""
-        queue = self.open(max_deliveries=1, visibility_timeout=1)
+        queue = self.open(max_deliveries=1, visibility_timeout=self.lease)
         sent = queue.send(b"body")
         (message,) = self.received(queue, ack=False)
         assert message.id == sent

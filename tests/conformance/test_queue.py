@@ -16,6 +16,10 @@ from portable.testing.queue import QueueSuite
 from portable_embedded.memory_queue import MemoryQueue
 
 
+# Nothing is far away, so leases and delays need not be long.
+LEASE = 0.25
+
+
 class PlainQueue(MemoryQueue):
     """Like the services that can the least: no extras, small batches, waiting and dead letters left to others."""
 
@@ -48,6 +52,7 @@ register(Adapter(schemes={"plain": {"queue": f"{__name__}:PlainQueue"}}, extra="
 class _SqliteFile:
     # What survives a power cut is tested with the store; syncing every commit would only make these slow.
     options: ClassVar = {"durability": "process"}
+    lease = LEASE
 
     url: ClassVar[str]
 
@@ -59,10 +64,12 @@ class _SqliteFile:
 
 class TestMemoryQueue(QueueSuite):
     url = "memory:conformance"
+    lease = LEASE
 
 
 class TestMemoryQueueAsync(AsyncQueueSuite):
     url = "memory:conformance"
+    lease = LEASE
 
 
 class TestSqliteQueue(_SqliteFile, QueueSuite):
@@ -75,7 +82,9 @@ class TestSqliteQueueAsync(_SqliteFile, AsyncQueueSuite):
 
 class TestPlainQueue(QueueSuite):
     url = "plain:conformance"
+    lease = LEASE
 
 
 class TestPlainQueueAsync(AsyncQueueSuite):
     url = "plain:conformance"
+    lease = LEASE

@@ -11,9 +11,14 @@ from portable.testing.aio.topic import TopicSuite as AsyncTopicSuite
 from portable.testing.topic import SubscriptionSuite, TopicSuite
 
 
+# Nothing is far away, so leases and delays need not be long.
+LEASE = 0.25
+
+
 class _SqliteFile:
     # What survives a power cut is tested with the store; syncing every commit would only make these slow.
     options: ClassVar = {"durability": "process"}
+    lease = LEASE
 
     url: ClassVar[str]
 
@@ -25,10 +30,12 @@ class _SqliteFile:
 
 class TestMemoryTopic(TopicSuite):
     url = "memory:conformance"
+    lease = LEASE
 
 
 class TestMemoryTopicAsync(AsyncTopicSuite):
     url = "memory:conformance"
+    lease = LEASE
 
 
 class TestSqliteTopic(_SqliteFile, TopicSuite):
@@ -41,10 +48,12 @@ class TestSqliteTopicAsync(_SqliteFile, AsyncTopicSuite):
 
 class TestMemorySubscription(SubscriptionSuite):
     url = "memory:conformance"
+    lease = LEASE
 
 
 class TestMemorySubscriptionAsync(AsyncSubscriptionSuite):
     url = "memory:conformance"
+    lease = LEASE
 
 
 class TestSqliteSubscription(_SqliteFile, SubscriptionSuite):

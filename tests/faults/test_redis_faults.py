@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 import threading
@@ -81,36 +82,34 @@ def test_the_server_is_killed_under_load(server: RedisServer) -> None:
 
         def receive() -> None:
             while not done.is_set():
-                messages = persistently(lambda: receiver.receive(50, wait=1))
-                for message in messages:
-                    # An ack whose answer was lost leaves a duplicate at most.
-                    try:
-                        message.ack()
-                    except PortableError:
-                        continue
+                for message in persistently(lambda: receiver.receive(50, wait=0.5)):
                     found[message.body.decode()] += 1
-                if len(found) >= total:
-                    done.set()
+                    # One whose answer was lost may come again.
+                    with contextlib.suppress(PortableError):
+                        message.ack()
 
         with ThreadPoolExecutor(8) as threads:
             sending = [threads.submit(send, start * at_once) for start in range(4)]
             receiving = [threads.submit(receive) for _ in range(3)]
             for share in (0.2, 0.5, 0.8):
-                while len(sent) < total * share:
-                    assert not done.wait(0.01), "all was received before all was sent"
+                deadline = monotonic() + PATIENCE
+                while len(sent) < total * share and monotonic() < deadline:
+                    done.wait(0.01)
                 server.kill()
                 server.start()
             for one in sending:
                 one.result(PATIENCE)
-            drained = done.wait(PATIENCE)
+            deadline = monotonic() + PATIENCE
+            while len(found) < total and monotonic() < deadline:
+                done.wait(0.05)
             done.set()
             for one in receiving:
                 one.result(PATIENCE)
-        # What was acknowledged though the answer was lost is with nobody any more.
-        missing = {str(number) for number in range(total)} - set(found)
-        stats = persistently(receiver.stats)
-        assert (stats.ready, stats.leased, stats.delayed, stats.dead) == (0, 0, 0, 0) or drained
-        assert len(missing) <= 12, f"{len(missing)} messages are missing"
+        assert set(found) == {str(number) for number in range(total)}
+        assert len(sent) == total
+        # Nothing is buried, and what is left was handled before.
+        assert sender.stats().dead == 0
+        assert {message.body.decode() for message in sender.receive(1000, wait=0)} <= set(found)
         assert sender.capabilities.durability == "power"
 
 
@@ -148,6 +147,7 @@ def test_waits_outlive_a_cut(url: str, name: str) -> None:
     """A connection that is cut while it waits is an error that may be repeated, and nothing is lost by it."""
     with open_queue(url, name=name, **MAKE) as jobs, open_queue(url, name=name, **MAKE) as other:
         jobs.stats()
+        other.stats()
         with ThreadPoolExecutor(1) as threads:
             waiting = threads.submit(jobs.receive, wait=PATIENCE)
             cut_waits(other.native)
@@ -196,8 +196,8 @@ def test_close_ends_a_wait(url: str, name: str) -> None:
 
 @pytest.fixture
 def guarded() -> Iterator[RedisServer]:
-    """A server that wants a password, and knows a user that may only read."""
-    with redis_server("--requirepass", SECRET, "--user", f"reader on >{SECRET} ~* +@read +@connection") as started:
+    """A server that wants a password."""
+    with redis_server("--requirepass", SECRET) as started:
         yield started
 
 

@@ -232,7 +232,7 @@ async def test_a_bucket_keeps_to_the_limits_of_clouds() -> None:
             await bucket.sign("key", expires=8 * 86400)
         for source in (b"x" * 5, [b"x" * 5] * 2, content(PART * 9)):
             await bucket.put("key", source)
-    host.close()
+    await host.close()
 
 
 async def test_a_reader_is_read_in_many_ways(bucket: Bucket) -> None:

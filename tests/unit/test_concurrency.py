@@ -425,7 +425,7 @@ def test_chunks_of_files_and_iterables() -> None:
             (some_chunks(), [b"ab", b"", b"c"]),
         ):
             assert [chunk async for chunk in twin.chunks(source, 2, host)] == expected
-        host.close()
+        await host.close()
 
     asyncio.run(main())
 

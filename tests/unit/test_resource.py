@@ -65,7 +65,7 @@ def test_tasks_that_race_open_it_once(driver_class: type[Driver]) -> None:
         assert await asyncio.gather(*(queue.do(aio_nothing) for _ in range(50))) == ["done"] * 50
         assert driver.opened == 1
         await queue.close()
-        queue._host.close()
+        await queue._host.close()
 
     asyncio.run(main())
 
@@ -202,7 +202,7 @@ def test_a_call_of_the_twin_keeps_to_its_time() -> None:
         await aio_thing(Driver(), host=host, timeout=0.01).do_long(lambda: asyncio.sleep(0.05))
         with pytest.raises(DeadlineExceeded, match="ran out"):
             await aio_thing(Driver(), host=host, timeout=0.01).do(forever)
-        host.close()
+        await host.close()
 
     asyncio.run(main())
 

@@ -258,6 +258,7 @@ NOT_AWAITED = {
 """What does no I/O of its own, or is iterated."""
 HELD = {("Cache", "lock"), ("Stream", "consumer"), ("Database", "connect"), ("Database", "begin")}
 """What is awaited, or held by `async with` at once."""
+NEVER_FAILS = {"Database.outbox"}
 
 
 def face(name: str, module: Any) -> Any:
@@ -416,7 +417,7 @@ def test_every_opener_says_what_it_does(name: str) -> None:
 
 
 def check_docstring(call: Any) -> None:
-    """It has a summary, each of several arguments under `Args:`, and real errors under `Raises:`."""
+    """It has a summary, each of several arguments under `Args:`, and under `Raises:` what its arguments may cause."""
     text = inspect.getdoc(call) or ""
     where = getattr(call, "__qualname__", call)
     assert re.match(r"[A-Z`].*[.:]", text), f"{where} has no summary"
@@ -426,7 +427,10 @@ def check_docstring(call: Any) -> None:
             assert re.search(rf"^    \*{{0,2}}{name}\b[^\n]*:|^    [^\n]*\b{name}\b[^\n]*:", text, re.MULTILINE), (
                 f"{where} does not describe {name}"
             )
+    required = [p for p in inspect.signature(call).parameters.values() if p.default is p.empty and p.name != "self"]
     raises = text.partition("Raises:\n")[2]
+    if required and where not in NEVER_FAILS:
+        assert raises, f"{where} says of none of its errors"
     for error in re.findall(r"^    (\w+):", raises, re.MULTILINE):
         builtin = getattr(__import__("builtins"), error, None)
         assert hasattr(portable.errors, error) or builtin is not None, f"{where} raises an unknown {error}"

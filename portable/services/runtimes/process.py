@@ -263,17 +263,20 @@ class ProcessRuntime:
         identity: dict[str, Any] = {}
         if os.geteuid() == 0:
             identity = {"user": account.uid, "group": account.gid, "extra_groups": []}
-        process: subprocess.Popen[bytes] = subprocess.Popen(  # noqa: S603 # nosec B603 # no shell; arguments come from a checked manifest
-            command,
-            cwd=instance.folder / "run",
-            env=self._environment(instance, {**_process(instance).environment, **(environment or {})}),
-            stdin=subprocess.PIPE if isinstance(stdin, bytes) else stdin,
-            stdout=stdout if stdout is not None else subprocess.PIPE,
-            stderr=subprocess.STDOUT if stdout is None else subprocess.PIPE,
-            start_new_session=True,
-            umask=0o077,
-            **identity,
-        )
+        try:
+            process: subprocess.Popen[bytes] = subprocess.Popen[bytes](  # noqa: S603 # nosec B603 # no shell; arguments come from a checked manifest
+                command,
+                cwd=instance.folder / "run",
+                env=self._environment(instance, {**_process(instance).environment, **(environment or {})}),
+                stdin=subprocess.PIPE if isinstance(stdin, bytes) else stdin,
+                stdout=stdout if stdout is not None else subprocess.PIPE,
+                stderr=subprocess.STDOUT if stdout is None else subprocess.PIPE,
+                start_new_session=True,
+                umask=0o077,
+                **identity,
+            )
+        except OSError as error:
+            raise Unavailable(f"{command[0]} cannot be run: {error.strerror}") from None
         try:
             out, err = process.communicate(stdin if isinstance(stdin, bytes) else None, timeout)
         except subprocess.TimeoutExpired:

@@ -13,6 +13,7 @@ import shutil
 import socket
 import subprocess  # nosec B404 # it is a program
 import sys
+import tempfile
 import xmlrpc.client  # nosec B411 # speaks to our own supervisor, over a socket that only its owner can open
 from pathlib import Path
 from typing import Any, cast
@@ -60,7 +61,7 @@ class Supervisor:
         path = self._folder / "control.sock"
         if len(os.fsencode(path)) > _LONGEST_SOCKET:
             named = hashlib.sha256(os.fsencode(path)).hexdigest()[:12]
-            self._short = Path(f"/tmp/portable-{os.geteuid()}-{named}")  # noqa: S108 (made by us alone, mode 0700)
+            self._short = Path(tempfile.gettempdir(), f"portable-{os.geteuid()}-{named}")
             path = self._short / "control.sock"
         self._socket = path
 
@@ -200,8 +201,11 @@ class _SocketTransport(xmlrpc.client.Transport):
         super().__init__()
         self._path = path
 
-    def make_connection(self, host: Any) -> http.client.HTTPConnection:  # noqa: ARG002 (xmlrpc's signature)
-        return _SocketConnection(self._path)
+    def make_connection(self, host: Any) -> http.client.HTTPConnection:
+        # Noted where the transport looks for what it closes.
+        connection = _SocketConnection(self._path)
+        self._connection = host, connection
+        return connection
 
 
 class _SocketConnection(http.client.HTTPConnection):
@@ -210,6 +214,11 @@ class _SocketConnection(http.client.HTTPConnection):
         self._path = path
 
     def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(str(self._path))
+        opened = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            opened.settimeout(self.timeout)
+            opened.connect(str(self._path))
+        except OSError:
+            opened.close()
+            raise
+        self.sock = opened

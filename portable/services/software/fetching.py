@@ -14,9 +14,9 @@ from pathlib import Path
 import msgspec
 
 from portable.errors import PortableError, Unavailable, Unsupported
+from portable.services.accounts import unprivileged, which
 from portable.services.home import Home, make_folder, write_private
 from portable.services.manifest import Software
-from portable.services.software.clients import program
 from portable.services.software.registries import REGISTRIES
 
 __all__ = ["Fetched", "environment_of", "fetch", "locate", "unused"]
@@ -58,7 +58,8 @@ def fetch(
     for number, software in enumerate(softwares):
         try:
             for name in software.requires:
-                program(name)
+                if which(name, unprivileged()) is None:
+                    raise Unsupported(f"this machine has no {name} that servers may run")
             if software.source == "path":
                 locate(software, None)
                 fetched = Fetched(number, "", {})
@@ -140,7 +141,7 @@ def locate(software: Software, folder: Path | None) -> dict[str, str]:
         elif pattern.startswith("/"):
             paths = sorted(Path("/").glob(pattern.lstrip("/")), reverse=True)  # the newest version first
         else:
-            paths = [Path(which)] if (which := shutil.which(pattern)) else []
+            paths = [Path(path)] if (path := which(pattern, unprivileged())) else []
         if not paths:
             raise Unsupported(f"it has no {pattern}" if folder is not None else f"this machine has no {pattern}")
         found[name] = str(paths[0])

@@ -86,10 +86,10 @@ class QueueSuite(QueueLeaseCases, QueueOrderCases, QueueConsumingCases):
 
     async def test_undecodable(self) -> None:
         """A body that does not fit the type holds nobody up, and is a dead letter in the end."""
-        raw = self.open(visibility_timeout=1, max_deliveries=2)
+        raw = self.open(visibility_timeout=self.lease, max_deliveries=2)
         sent = await raw.send(b"not JSON", attributes={"from": "elsewhere"})
         await raw.send(b'{"name": "good"}')
-        typed = self.open(type=Job, visibility_timeout=1, max_deliveries=2)
+        typed = self.open(type=Job, visibility_timeout=self.lease, max_deliveries=2)
         (good,) = await self.received(typed)
         assert good.body == Job("good")
         letter = await self.dead_letter_of(typed)
@@ -231,12 +231,12 @@ class QueueSuite(QueueLeaseCases, QueueOrderCases, QueueConsumingCases):
         queue = self.open()
         await queue.send(b"much later", delay=600)
         started = monotonic()
-        await queue.send(b"later", delay=1.5)
+        await queue.send(b"later", delay=1.5 * self.lease)
         await queue.send(b"now")
         bodies: list[bytes] = []
         for _ in range(2):
             (message,) = await self.received(queue)
-            assert message.body == b"now" or monotonic() - started >= 1.4
+            assert message.body == b"now" or monotonic() - started >= 1.4 * self.lease
             bodies.append(message.body)
         assert sorted(bodies) == [b"later", b"now"]
         assert await queue.receive(wait=0) == []
@@ -245,7 +245,7 @@ class QueueSuite(QueueLeaseCases, QueueOrderCases, QueueConsumingCases):
     async def test_waiting_receive_wakes_when_due(self) -> None:
         """A receive that waits gets what becomes due meanwhile."""
         queue = self.open()
-        sent = await queue.send(b"later", delay=1)
+        sent = await queue.send(b"later", delay=self.lease)
         assert [message.id for message in await queue.receive(wait=self.patience)] == [sent]
 
     @lacks("delay")
@@ -290,7 +290,7 @@ class QueueSuite(QueueLeaseCases, QueueOrderCases, QueueConsumingCases):
         await queue.send_many([b"1", b"2", b"3"])
         await self.received(queue, ack=False)
         await queue.purge()
-        assert await queue.receive(10, wait=0.5) == []
+        assert await queue.receive(10, wait=0.2) == []
         await queue.send(b"after")
         assert [message.body for message in await self.received(queue)] == [b"after"]
 

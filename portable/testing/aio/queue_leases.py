@@ -19,11 +19,11 @@ class QueueLeaseCases(QueueCases):
 
     async def test_ack_removes(self) -> None:
         """An acknowledged message does not come back when its lease would have ended."""
-        queue = self.open(visibility_timeout=1)
+        queue = self.open(visibility_timeout=self.lease)
         await queue.send(b"body")
         (message,) = await self.received(queue, ack=False)
         await message.ack()
-        assert await queue.receive(wait=1.5) == []
+        assert await queue.receive(wait=1.5 * self.lease) == []
 
     async def test_ack_twice(self) -> None:
         """Acknowledging twice is no error, and nothing else can be done then."""
@@ -59,12 +59,12 @@ class QueueLeaseCases(QueueCases):
 
     async def test_lease_ends(self) -> None:
         """A message that nobody settles comes back when its lease has run out, and not before."""
-        queue = self.open(visibility_timeout=1)
+        queue = self.open(visibility_timeout=self.lease)
         started = monotonic()
         sent = await queue.send(b"body")
         (first,) = await self.received(queue, ack=False)
         (second,) = await self.received(queue, ack=False)
-        assert monotonic() - started >= 0.9
+        assert monotonic() - started >= 0.9 * self.lease
         assert first.id == second.id == sent
         assert second.body == b"body"
         assert second.delivery_count > first.delivery_count
@@ -86,13 +86,13 @@ class QueueLeaseCases(QueueCases):
 
     async def test_late_ack(self) -> None:
         """A lease that went to somebody else is lost, where the backend tells."""
-        queue = self.open(visibility_timeout=1)
+        queue = self.open(visibility_timeout=self.lease)
         await queue.send(b"body")
         (first,) = await self.received(queue, ack=False)
         (second,) = await self.received(queue, ack=False)
         lost = False
         try:
-            await first.extend(1)
+            await first.extend(self.lease)
         except errors.LeaseLost:
             lost = True
         with contextlib.suppress(errors.LeaseLost):
@@ -107,9 +107,9 @@ class QueueLeaseCases(QueueCases):
         queue = self.open(visibility_timeout=600)
         sent = await queue.send(b"body")
         started = monotonic()
-        (first,) = await queue.receive(wait=self.patience, visibility_timeout=1)
+        (first,) = await queue.receive(wait=self.patience, visibility_timeout=self.lease)
         (second,) = await self.received(queue)
-        assert monotonic() - started >= 0.9
+        assert monotonic() - started >= 0.9 * self.lease
         assert first.id == second.id == sent
         with pytest.raises(errors.InvalidArgument):
             await queue.receive(visibility_timeout=-1)
@@ -126,18 +126,19 @@ class QueueLeaseCases(QueueCases):
         sent = await queue.send(b"body")
         (first,) = await self.received(queue, ack=False)
         started = monotonic()
-        await first.extend(1)
+        await first.extend(self.lease)
         (second,) = await self.received(queue)
-        assert monotonic() - started >= 0.9
+        assert monotonic() - started >= 0.9 * self.lease
         assert second.id == sent
 
     async def test_extend_holds(self) -> None:
         """An extended lease holds when the first would have ended."""
-        queue = self.open(visibility_timeout=3)
+        # Long enough for a slow backend to extend it in time.
+        queue = self.open(visibility_timeout=3 * self.lease)
         await queue.send(b"body")
         (message,) = await self.received(queue, ack=False)
         await message.extend(600)
-        assert await queue.receive(wait=4) == []
+        assert await queue.receive(wait=4 * self.lease) == []
         await message.ack()
         with pytest.raises(errors.LeaseLost):
             await message.extend(10)
@@ -164,9 +165,9 @@ class QueueLeaseCases(QueueCases):
         await queue.send(b"body")
         (first,) = await self.received(queue, ack=False)
         started = monotonic()
-        await first.nack(delay=1.5)
+        await first.nack(delay=1.5 * self.lease)
         (second,) = await self.received(queue)
-        assert monotonic() - started >= 1.4
+        assert monotonic() - started >= 1.4 * self.lease
         assert second.id == first.id
 
     @lacks("nack_delay")
@@ -214,7 +215,7 @@ class QueueLeaseCases(QueueCases):
 
     async def test_dead_letter_after_leases(self) -> None:
         """A message whose last lease runs out is a dead letter, too."""
-        queue = self.open(max_deliveries=1, visibility_timeout=1)
+        queue = self.open(max_deliveries=1, visibility_timeout=self.lease)
         sent = await queue.send(b"body")
         (message,) = await self.received(queue, ack=False)
         assert message.id == sent

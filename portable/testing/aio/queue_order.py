@@ -28,7 +28,7 @@ class QueueOrderCases(QueueCases):
         first = await self.received(queue, 2, ack=False)
         assert sorted(message.body for message in first) == [b"a1", b"b1"]
         assert {message.ordering_key for message in first} == {"a", "b"}
-        assert await queue.receive(10, wait=0.5) == []
+        assert await queue.receive(10, wait=0.2) == []
         await queue.ack_many(first)
         assert [message.body for message in await self.received(queue)] == [b"a2"]
         assert [message.body for message in await self.received(queue)] == [b"a3"]
@@ -64,7 +64,7 @@ class QueueOrderCases(QueueCases):
         (again,) = await self.received(queue, ack=False)
         assert (again.id, again.body) == (message.id, b"a1")
         if queue.capabilities.nack_delay:
-            await again.nack(delay=1)
+            await again.nack(delay=self.lease)
             (again,) = await self.received(queue, ack=False)
             assert again.body == b"a1"
         await again.ack()
@@ -73,7 +73,7 @@ class QueueOrderCases(QueueCases):
     @needs("ordered")
     async def test_expired_lease_keeps_the_order(self) -> None:
         """A message whose lease ran out comes again before those behind it."""
-        queue = self.open(ordered=True, visibility_timeout=1)
+        queue = self.open(ordered=True, visibility_timeout=self.lease)
         for body in ("a1", "a2"):
             await queue.send(body, ordering_key="a")
         for _ in range(2):
