@@ -1,8 +1,9 @@
 """The embedded queue against bare SQL and the peers, each at the same durability.
 
 Peers are brought to it on their own connections: `PRAGMA synchronous` is NORMAL for `"process"` and FULL for `"power"`,
-each with SQLite's write-ahead log. What each does for one message is the least that its interface has: huey's storage
-takes a message away when it is received and has no ack, kombu marks it and keeps the row.
+each with SQLite's write-ahead log. What each does for one message is the least that its interface has, and what it
+only marks as done is cleared within the time. Huey's storage has no ack: it removes a message as it hands it over, so
+that the message is lost with the process; its figure is there for orientation.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ class Rival(Protocol):
 
 class Tidy:
     def tidy(self) -> None:
-        """Leave nothing to be done: an ack removes."""
+        """Do nothing: what is done is gone."""
 
 
 class Portable(Tidy):

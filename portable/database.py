@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from portable._concurrency import Stop, long_operation
 from portable.drivers import DatabaseDriver
-from portable.errors import InvalidArgument
+from portable.errors import InvalidArgument, PortableError
 from portable.outbox import Outbox, relay
 from portable.resource import Resource
 
@@ -22,7 +22,8 @@ __all__ = ["Database"]
 class Database(Resource[DatabaseDriver]):
     """A database: SQLAlchemy's engine, connections and sessions, as the binding sets them up.
 
-    What SQLAlchemy's objects raise is SQLAlchemy's own; `check`, `migrate` and the outbox raise `PortableError`.
+    What SQLAlchemy's objects raise is SQLAlchemy's own, and what a migration raises is the migration's; everything else
+    raises `PortableError`.
     """
 
     kind: ClassVar[str] = "database"
@@ -36,9 +37,12 @@ class Database(Resource[DatabaseDriver]):
             Closed: the database is closed.
             ResourceNotFound: it is not there, and the binding may not make it.
         """
-        if self._closed:
-            raise self._placed(self._is_closed(), "engine")
-        return self._driver.engine
+        try:
+            self._refuse_if_closed()
+            engine = self._driver.engine
+        except PortableError as error:
+            raise self._placed(error, "engine")  # noqa: B904 (the same error, which keeps its cause)
+        return engine
 
     def connect(self) -> AbstractContextManager[Connection]:
         """Give a connection, as a context manager; commit it yourself.
@@ -65,9 +69,12 @@ class Database(Resource[DatabaseDriver]):
         Raises:
             Closed: the database is closed.
         """
-        if self._closed:
-            raise self._placed(self._is_closed(), "session")
-        return self._driver.session(**options)
+        try:
+            self._refuse_if_closed()
+            session = self._driver.session(**options)
+        except PortableError as error:
+            raise self._placed(error, "session")  # noqa: B904 (the same error, which keeps its cause)
+        return session
 
     @long_operation
     def migrate(self, directory: str | Path, *, revision: str = "head", version_table: str = "alembic_version") -> None:
@@ -83,7 +90,7 @@ class Database(Resource[DatabaseDriver]):
                 An `env.py` finds it in `config.attributes["version_table"]`.
 
         Raises:
-            InvalidArgument: the directory holds no migrations.
+            InvalidArgument: the directory holds no migrations, or not that revision.
         """
         path = Path(directory)
         if not (path / "versions").is_dir():
@@ -106,10 +113,15 @@ class Database(Resource[DatabaseDriver]):
 
         Args:
             stop: an event; once it is set the relay ends after the batch in hand.
-            until_empty: end when nothing is due.
+            until_empty: end when nothing is due, for whichever relay.
             interval: seconds between looks while nothing is due.
 
         Returns:
-            How many entries were delivered.
+            How many entries this relay delivered.
+
+        Raises:
+            InvalidArgument: the interval is no number of seconds.
+            PortableError: the outbox cannot be read. While the reason may pass (`retryable`) it is logged and waited
+                for, unless `until_empty`.
         """
         return relay(self, stop=stop, until_empty=until_empty, interval=interval)

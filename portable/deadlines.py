@@ -13,12 +13,15 @@ def check_timeout(timeout: object) -> None:
     """Check the `timeout` that a call was given.
 
     Raises:
-        InvalidArgument: it is neither None nor a number of seconds from 0 upwards.
+        InvalidArgument: it is neither None nor a number of seconds.
+        DeadlineExceeded: it is less than 0, as what is left of a time that is over.
     """
     if timeout is None:
         return
-    if not isinstance(timeout, (int, float)) or isinstance(timeout, bool) or not timeout >= 0:
-        raise InvalidArgument(f"timeout={timeout!r} is not a number of seconds from 0 upwards")
+    if not isinstance(timeout, (int, float)) or isinstance(timeout, bool) or timeout != timeout:  # noqa: PLR0124 (NaN)
+        raise InvalidArgument(f"timeout={timeout!r} is not a number of seconds")
+    if timeout < 0:
+        raise DeadlineExceeded("the timeout ran out before anything was sent")
 
 
 class Deadline:

@@ -9,14 +9,16 @@ import os
 import random
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
-import msgspec
-
+from portable import telemetry
 from portable._concurrency import Stop, kept, pause
+from portable.composing import BodyCodec, Composer, seconds
 from portable.errors import PortableError
+from portable.limits import guard
 from portable.messages import Outgoing
 from portable.outbox_entries import FailedEntry, OutboxEntry
+from portable.record_composing import RecordComposer
 
 if TYPE_CHECKING:
     from portable._engine import Connection, Session
@@ -28,11 +30,15 @@ _log = logging.getLogger("portable")
 _BATCH = 200
 _LEASE = 30.0
 _MAX_BACKOFF = 300.0
+_MAX_TROUBLE = 30.0
 _MAX_ATTEMPTS = 20
 
 
 class Outbox:
-    """What is sent here is stored by the caller's transaction, and delivered by a relay once that has committed."""
+    """What is sent here is stored by the caller's transaction, and delivered by a relay once that has committed.
+
+    It is checked as its queue, topic or stream would check it, but for what only the backend's driver knows.
+    """
 
     def __init__(self, database: Database, session: Session | Connection) -> None:
         self._database = database
@@ -59,9 +65,12 @@ class Outbox:
             dedup_id: a relay's repeat of it is dropped, where the queue can (`dedup`).
 
         Raises:
+            ConfigError: no such queue is declared.
+            InvalidArgument: an argument that no backend would take.
+            LimitExceeded: it is larger or later than a cloud named in `guard.limits` takes.
             SQLAlchemyError: the transaction could not take it.
         """
-        self._store(OutboxEntry("queue", queue, _encoded(body), dict(attributes or {}), delay, ordering_key, dedup_id))
+        self._store("queue", queue, Outgoing(body, cast("Any", attributes), delay, ordering_key, dedup_id))
 
     def publish(
         self,
@@ -72,46 +81,95 @@ class Outbox:
         ordering_key: str | None = None,
     ) -> None:
         """Publish a message to a topic when the transaction commits; arguments and errors as for `send`."""
-        self._store(OutboxEntry("topic", topic, _encoded(body), dict(attributes or {}), 0.0, ordering_key))
+        self._store("topic", topic, Outgoing(body, cast("Any", attributes), 0.0, ordering_key))
 
     def append(
         self, stream: str, data: Any, *, key: str | None = None, attributes: Mapping[str, str] | None = None
     ) -> None:
         """Append a record to a stream when the transaction commits; arguments and errors as for `send`."""
-        self._store(OutboxEntry("stream", stream, _encoded(data), dict(attributes or {}), 0.0, key))
+        self._store("stream", stream, Outgoing(data, cast("Any", attributes), 0.0, key))
 
-    def _store(self, entry: OutboxEntry) -> None:
+    def _store(self, kind: str, resource: str, message: Outgoing) -> None:
         database = self._database
+        entry = _composed(database, kind, resource, message)
         create = database._binding.create  # noqa: SLF001 (the outbox is the database's own half)
         for statement in database._driver.outbox_statements([entry], create=create):  # noqa: SLF001 (the same)
             self._session.execute(statement)
 
 
-def _encoded(body: Any) -> bytes:
-    if isinstance(body, (bytes, bytearray, memoryview)):
-        return bytes(body)
-    return body.encode() if isinstance(body, str) else msgspec.json.encode(body)
+def _composed(database: Database, kind: str, resource: str, message: Outgoing) -> OutboxEntry:
+    """Check and encode an entry; what is refused here would otherwise be kept aside by the relay."""
+    profile = database._cloud._profile  # noqa: SLF001 (the outbox is the database's own half)
+    contract = profile.contract(resource, kind)
+    codec = BodyCodec(None if isinstance(message.body, (bytes, bytearray, memoryview, str)) else Any)
+    limits = guard(profile.table.limits or (), kind)
+    attributes = message.attributes or {}
+    if kind == "stream":
+        record = RecordComposer(codec, guard=limits, max_bytes=None).compose(
+            message.body, message.ordering_key, attributes
+        )
+        return OutboxEntry(kind, resource, record.data, dict(record.attributes or {}), 0.0, record.key)
+    composer = Composer(
+        codec,
+        _leave_to_the_relay,
+        ordered=contract.ordered if kind == "queue" else None,
+        guard=limits,
+        max_bytes=None,
+        max_delay=None,
+        resource=resource,
+    )
+    sent = composer.compose(message.body, attributes, message.delay, message.ordering_key, message.dedup_id)
+    whole = dict(sent.attributes or {})
+    if any(isinstance(hook, telemetry.Telemetry) for hook in database._hooks):  # noqa: SLF001 (the same)
+        whole = telemetry.injected(whole)
+    return OutboxEntry(kind, resource, sent.body, whole, sent.delay, sent.ordering_key, sent.dedup_id)
+
+
+def _leave_to_the_relay(feature: str, what: str) -> None:
+    """Accept the use of a capability: whether the backend has it is known where its driver is."""
 
 
 def relay(database: Database, *, stop: Stop | None, until_empty: bool, interval: float) -> int:
     """Deliver a database's outbox; see `Database.relay`."""
+    interval = seconds(interval, "interval")
     driver = database._driver  # noqa: SLF001 (the outbox is the database's own half)
     owner = f"{os.getpid()}-{uuid.uuid4().hex[:8]}"
-    delivered = 0
+    delivered = troubles = 0
     if database._binding.create:  # noqa: SLF001 (the same)
         driver.create()
     with _leading(database, owner) as lead:
         while stop is None or not stop.is_set():
-            due = driver.outbox_due(_BATCH) if lead() else []
-            done, failed = _deliver(database, due) if due else ([], [])
-            if due:
-                driver.outbox_settle(done, failed)
-                delivered += len(done)
-            elif until_empty:
+            try:
+                count, is_due = _round(database, lead(), until_empty=until_empty)
+            except PortableError as error:
+                if until_empty or not error.retryable:
+                    raise
+                troubles += 1
+                delay = min(_MAX_TROUBLE, 2.0 ** min(troubles - 1, 30)) * random.uniform(0.5, 1.0)  # noqa: S311 (jitter needs no secrecy)
+                _log.warning("%s: cannot relay, trying again in %.1f s: %s", database.name, delay, error)
+                pause(stop, delay)
+                continue
+            troubles = 0
+            delivered += count
+            if until_empty and not is_due:
                 break
-            if not done:
+            if not count:
                 pause(stop, interval)
     return delivered
+
+
+def _round(database: Database, leads: bool, *, until_empty: bool) -> tuple[int, bool]:  # noqa: FBT001 (the answer of `lead`)
+    """Deliver a batch, where this relay leads; give how many left, and whether any was due."""
+    driver = database._driver  # noqa: SLF001 (the outbox is the database's own half)
+    if not leads:
+        # Another delivers, or died; whoever is to leave an empty outbox behind waits for the one or the other.
+        return 0, until_empty and bool(driver.outbox_due(1))
+    due = driver.outbox_due(_BATCH)
+    if not due:
+        return 0, False
+    done, failed = _deliver(database, due)
+    driver.outbox_settle(done, failed)
+    return len(done), True
 
 
 @contextlib.contextmanager
@@ -125,7 +183,9 @@ def _leading(database: Database, owner: str) -> Iterator[Any]:
         with kept(_LEASE / 3, lead):
             yield lead
     finally:
-        driver.outbox_resign(owner)
+        # One that cannot resign is succeeded when its time is over.
+        with contextlib.suppress(PortableError):
+            driver.outbox_resign(owner)
 
 
 def _deliver(database: Database, due: Sequence[tuple[int, OutboxEntry]]) -> tuple[list[int], list[FailedEntry]]:

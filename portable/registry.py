@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import functools
 import importlib
+import logging
 from importlib.metadata import entry_points
 from typing import Any
 
@@ -87,6 +88,8 @@ class Provider(msgspec.Struct, frozen=True):
             ) from error
 
 
+_log = logging.getLogger("portable")
+
 _registered: list[Adapter] = []
 
 
@@ -98,7 +101,13 @@ def register(adapter: Adapter) -> None:
 @functools.cache
 def installed() -> tuple[Adapter, ...]:
     """Every adapter that is installed as a package."""
-    return tuple(point.load() for point in entry_points(group="portable.adapters"))
+    found = []
+    for point in entry_points(group="portable.adapters"):
+        try:
+            found.append(point.load())
+        except Exception as error:  # noqa: BLE001 (whatever is wrong with one package, the others serve)
+            _log.warning("the adapter %r cannot be loaded, so its schemes are missing: %r", point.value, error)
+    return tuple(found)
 
 
 def adapters() -> tuple[Adapter, ...]:

@@ -50,8 +50,10 @@ class Url(msgspec.Struct, frozen=True):
         Raises:
             ConfigError: it is not a URL; the message never holds its password.
         """
-        if "\0" in text or not _is_unicode(text):
+        if "\0" in text or "%00" in text or not _is_unicode(text):
             raise ConfigError("not a URL: it holds a NUL character or half of a surrogate pair")
+        if not _is_decodable(text):
+            raise ConfigError("not a URL: what it writes with % is not UTF-8")
         match = _SCHEME.fullmatch(text)
         if match is None:
             raise ConfigError("not a URL: it starts with no scheme; write it as scheme://host/name or sqlite:path")
@@ -114,6 +116,14 @@ def is_secret(option: str) -> bool:
 
 def _is_unicode(text: str) -> bool:
     return not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def _is_decodable(text: str) -> bool:
+    try:
+        unquote(text, errors="strict")
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _host_and_port(scheme: str, hosts: str) -> tuple[str, int | None]:

@@ -16,7 +16,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -33,21 +33,31 @@ class CannotStartError(Exception):
 class RedisServer:
     """One `redis-server`, or `valkey-server`, which can be killed and started again on what it had written."""
 
-    def __init__(self, *options: str, fsync: str = "everysec", folder: Path | None = None) -> None:
-        self.folder = folder or Path(tempfile.mkdtemp(prefix="redis-", dir=os.environ.get("PYTEST_DEBUG_TEMPROOT")))
+    def __init__(
+        self,
+        *options: str,
+        fsync: str = "everysec",
+        tls: bool = False,
+        folder: Path | None = None,
+        arguments: Sequence[str] = (),
+    ) -> None:
+        self.folder = folder or Path(tempfile.mkdtemp(prefix="redis-"))
+        self._kept = folder is not None
         self.port = free_port()
-        self._options = options
-        self._fsync = fsync
+        self._scheme = "rediss" if tls else "redis"
+        port = ["--port", "0", "--tls-port", str(self.port)] if tls else ["--port", str(self.port)]
+        self._command = [*arguments, *port, "--bind", "127.0.0.1", "--dir", str(self.folder), *options]
+        if "--sentinel" not in options:
+            self._command += ["--save", "", "--appendonly", "yes", "--appendfsync", fsync]
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
-        return f"redis://127.0.0.1:{self.port}"
+        return f"{self._scheme}://127.0.0.1:{self.port}"
 
     def start(self) -> None:
         """Start it, and wait until it answers."""
-        command = [_redis_program(), "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder)]
-        command += ["--save", "", "--appendonly", "yes", "--appendfsync", self._fsync, *self._options]
+        command = [_redis_program(), *self._command]
         log = (self.folder / "log").open("ab")
         with log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log)
@@ -68,12 +78,24 @@ class RedisServer:
     def stop(self) -> None:
         """End it, and remove what it had written."""
         self.kill()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        if not self._kept:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[None]:
+        """Run it as long as the block does."""
+        try:
+            self.start()
+            yield
+        finally:
+            self.stop()
 
     def _answers(self) -> bool:
         # Whatever it says, a password that it wants included, it is up, unless it is still loading.
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1) as plain:
             plain.sendall(b"PING\r\n")
+            if self._scheme == "rediss":
+                return True
             answer = plain.recv(64)
             return bool(answer) and not answer.startswith(b"-LOADING")
         return False
@@ -99,10 +121,10 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def redis_server(*options: str, fsync: str = "everysec") -> Iterator[RedisServer]:
+def redis_server(*options: str, fsync: str = "everysec", tls: bool = False) -> Iterator[RedisServer]:
     """Start a server of one's own, for a test that kills it or wants it otherwise; it ends with the block."""
     with _required("redis"):
-        server = RedisServer(*options, fsync=fsync)
+        server = RedisServer(*options, fsync=fsync, tls=tls)
         server.start()
     try:
         yield server

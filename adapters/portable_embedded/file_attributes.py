@@ -109,8 +109,11 @@ class Attributes:
         """
         stored: Stored | None = None
         if _HAS_XATTRS:
-            with contextlib.suppress(OSError, ValueError, msgspec.MsgspecError):
+            try:
                 stored = _decode(os.getxattr(file, NAME))
+            except (OSError, ValueError, msgspec.MsgspecError):
+                stored = None
+            else:
                 if stored.headers is not True:
                     return stored
         try:

@@ -44,8 +44,8 @@ class Options(DriverOptions, frozen=True, kw_only=True):
     """`sqlite:PATH` keeps queues in an SQLite file, which other kinds and any number of processes may share.
 
     Attributes:
-        durability: `"power"` (a message is on the disk once it is sent) or `"process"` (it survives SIGKILL, not a
-            power cut).
+        durability: `"power"` (a message is on the disk once it is sent, and gone from it once it is acknowledged; a
+            lease is not, which a power cut ends with its holder) or `"process"` (all survives SIGKILL, no power cut).
     """
 
     durability: Durability = "power"

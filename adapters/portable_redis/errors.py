@@ -65,7 +65,8 @@ def translated(error: BaseException) -> PortableError:
 def _translated(cause: BaseException, *, sent: bool) -> PortableError:
     text = str(cause)
     if certificate := _certificate(cause):
-        return Unavailable(f"the server's certificate is not trusted: {certificate}; ca= names another authority")
+        trust = f"the server's certificate is not trusted: {certificate}; ca= names another authority"
+        return Unavailable(trust, retryable=False)
     for kinds, beginnings, ours, words in _MEANINGS:
         if isinstance(cause, kinds) or text.startswith(beginnings):
             maybe_applied = sent and ours in {DeadlineExceeded, Unavailable}

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -102,32 +103,30 @@ class SqlDatabase:
         if engine is not None:
             engine.dispose()
 
-    def check(self, *, write: bool, timeout: float) -> None:  # noqa: ARG002 (waiting is bounded by busy_timeout)
+    def check(self, *, write: bool, timeout: float) -> None:
         """Read the schema, and with `write` take the write lock."""
-        try:
-            self._prepare()
-            with self.engine.connect() as connection:
-                connection.execute(text("SELECT count(*) FROM sqlite_master"))
-                if write:
-                    connection.execute(text("CREATE TABLE portable_check (one INTEGER)"))
-                connection.rollback()
-        except SQLAlchemyError as error:
-            raise sqlite_error(self._path, error) from error
+        self._prepare()
+        how = {"sqlite_begin": "immediate" if write else "deferred", "sqlite_busy": timeout}
+        with self._translated(), self.engine.connect() as connection:
+            connection.execution_options(**how)
+            connection.execute(text("SELECT count(*) FROM sqlite_master"))
+            if write:
+                connection.execute(text("CREATE TABLE portable_check (one INTEGER)"))
+            connection.rollback()
 
     def plan(self) -> list[Change]:
         """Name the file and the outbox's tables where they are missing."""
         if not self._path.exists():
             return [Change("create", "database", str(self._path))]
-        missing = OutboxTable.missing(inspect(self.engine).get_table_names())
+        with self._translated():
+            missing = OutboxTable.missing(inspect(self.engine).get_table_names())
         return [Change("create", "table", name) for name in missing]
 
     def create(self) -> None:
         """Make them."""
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            OutboxTable(self._made_engine()).create()
-        except SQLAlchemyError as error:
-            raise sqlite_error(self._path, error) from error
+        self._make_folder()
+        with self._translated():
+            self._outbox(self._made_engine()).create()
 
     def migrate(self, directory: Path, revision: str, version_table: str) -> None:
         """Run Alembic."""
@@ -140,19 +139,23 @@ class SqlDatabase:
 
     def outbox_lead(self, owner: str, seconds: float) -> bool:
         """Become, or stay, the one relay."""
-        return OutboxTable(self.engine).lead(owner, seconds)
+        with self._translated():
+            return self._outbox(self.engine).lead(owner, seconds)
 
     def outbox_resign(self, owner: str) -> None:
         """Let another relay lead."""
-        OutboxTable(self.engine).resign(owner)
+        with self._translated():
+            self._outbox(self.engine).resign(owner)
 
     def outbox_due(self, limit: int) -> list[tuple[int, OutboxEntry]]:
         """Give the oldest entries that are due."""
-        return OutboxTable(self.engine).due(limit)
+        with self._translated():
+            return self._outbox(self.engine).due(limit)
 
     def outbox_settle(self, done: Sequence[int], failed: Sequence[FailedEntry]) -> None:
         """Note what became of entries."""
-        OutboxTable(self.engine).settle(done, failed)
+        with self._translated():
+            self._outbox(self.engine).settle(done, failed)
 
     def _made_engine(self) -> Engine:
         with self._lock:
@@ -161,15 +164,28 @@ class SqlDatabase:
                 watch(self)
             return self._engine
 
+    def _outbox(self, engine: Engine) -> OutboxTable:
+        return OutboxTable(engine, self._binding.clock)
+
     def _settings(self) -> dict[str, Any]:
         options = self._binding.options
         return {"durability": options.durability, "begin": options.begin, "busy": float(options.busy_timeout)}
 
     def _prepare(self) -> None:
         if self._binding.create:
-            try:
-                self._path.parent.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise PermissionDenied(f"the folder of {self._path} cannot be made: {error.strerror}") from error
+            self._make_folder()
         elif not self._path.exists():
             raise ResourceNotFound(f"there is no database file {self._path}; make it with: portable resources create")
+
+    def _make_folder(self) -> None:
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise PermissionDenied(f"the folder of {self._path} cannot be made: {error.strerror}") from error
+
+    @contextlib.contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except SQLAlchemyError as error:
+            raise sqlite_error(self._path, error) from error

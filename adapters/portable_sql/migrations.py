@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +11,24 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.environment import EnvironmentContext
 from alembic.script import ScriptDirectory
+from alembic.util.exc import CommandError
 from sqlalchemy import Engine
 
+from portable.errors import InvalidArgument
+
 __all__ = ["migrate"]
+
+# What a migration imports as `alembic.op` and `alembic.context` is one of the whole process.
+_one_at_a_time = threading.RLock()
+
+
+def _renew() -> None:
+    global _one_at_a_time  # noqa: PLW0603 (a thread of the parent may have held it)
+    _one_at_a_time = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew)
 
 
 def migrate(engine: Engine, directory: Path, revision: str, version_table: str) -> None:
@@ -22,7 +39,18 @@ def migrate(engine: Engine, directory: Path, revision: str, version_table: str) 
         directory: holds `versions/`, and `env.py` where the application has its own.
         revision: how far.
         version_table: where Alembic keeps how far it is.
+
+    Raises:
+        InvalidArgument: there is no such revision.
     """
+    try:
+        with _one_at_a_time:
+            _upgrade(engine, directory, revision, version_table)
+    except CommandError as error:
+        raise InvalidArgument(f"{directory}: {error}") from error
+
+
+def _upgrade(engine: Engine, directory: Path, revision: str, version_table: str) -> None:
     config = Config()
     # ConfigParser reads a lone % as the start of a reference.
     config.set_main_option("script_location", str(directory.resolve()).replace("%", "%%"))

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 from sqlalchemy import (
@@ -29,6 +28,9 @@ from sqlalchemy.schema import CreateTable
 from portable.outbox_entries import FailedEntry, OutboxEntry
 
 __all__ = ["OutboxTable"]
+
+_CLOCKS_APART = 60.0
+"""How far the clocks of two machines may be apart, in seconds, for the one to believe what the other wrote."""
 
 _metadata = MetaData()
 
@@ -58,10 +60,11 @@ _leader = Table(
 
 
 class OutboxTable:
-    """The outbox of one engine."""
+    """The outbox of one engine, by a clock that gives seconds since the epoch."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, clock: Callable[[], float]) -> None:
         self._engine = engine
+        self._clock = clock
 
     @staticmethod
     def missing(names: Sequence[str]) -> list[str]:
@@ -96,10 +99,12 @@ class OutboxTable:
 
     def lead(self, owner: str, seconds: float) -> bool:
         """Become, or stay, the one relay for so many seconds; False while another is."""
-        now = time.time()
+        now = self._clock()
+        # A time further ahead than any relay leads was written by a clock that has been put back since.
+        over = (_leader.c.until < now) | (_leader.c.until > now + _CLOCKS_APART + seconds)
         taken = (
             update(_leader)
-            .where(_leader.c.one == 1, (_leader.c.owner == owner) | (_leader.c.until < now))
+            .where(_leader.c.one == 1, (_leader.c.owner == owner) | over)
             .values(owner=owner, until=now + seconds)
         )
         with self._engine.begin() as connection:
@@ -121,7 +126,7 @@ class OutboxTable:
 
     def due(self, limit: int) -> list[tuple[int, OutboxEntry]]:
         """Give the oldest entries that are due, in order; an entry that waits holds back the rest of its key."""
-        now = time.time()
+        now = self._clock()
         earlier = _entries.alias()
         held_back = (
             select(earlier.c.number)
@@ -141,8 +146,19 @@ class OutboxTable:
             .order_by(_entries.c.number)
             .limit(limit)
         )
+        found: list[tuple[int, OutboxEntry]] = []
+        damaged: list[FailedEntry] = []
         with self._engine.connect() as connection:
-            return [(row.number, _entry(row)) for row in connection.execute(query)]
+            connection.execution_options(sqlite_begin="deferred")
+            for row in connection.execute(query):
+                try:
+                    found.append((row.number, _entry(row)))
+                except msgspec.DecodeError as error:
+                    # Any program may write here; one wrong row must not stop all others.
+                    damaged.append(FailedEntry(row.number, f"attributes is no JSON object of strings: {error}", None))
+        if damaged:
+            self.settle([], damaged)
+        return found
 
     def settle(self, done: Sequence[int], failed: Sequence[FailedEntry]) -> None:
         """Remove what was sent, and note what could not be."""
@@ -150,7 +166,7 @@ class OutboxTable:
             if done:
                 connection.execute(delete(_entries).where(_entries.c.number.in_(done)))
             for entry in failed:
-                values = {"failed": entry.error} if entry.retry_in is None else {"due": time.time() + entry.retry_in}
+                values = {"failed": entry.error} if entry.retry_in is None else {"due": self._clock() + entry.retry_in}
                 connection.execute(
                     update(_entries)
                     .where(_entries.c.number == entry.number)

@@ -35,6 +35,17 @@ class Cursor(sqlite3.Cursor):
         with self.connection.calling:
             return super().executemany(*args)
 
+    def executescript(self, *args: Any) -> Cursor:
+        """Run statements."""
+        with self.connection.calling:
+            super().executescript(*args)
+            return self
+
+    def __next__(self) -> Any:
+        """Give the next row."""
+        with self.connection.calling:
+            return super().__next__()
+
     def fetchone(self) -> Any:
         """Give the next row."""
         with self.connection.calling:

@@ -70,7 +70,6 @@ def _connect_args() -> dict[str, Any]:
 
 def _configure(engine: Engine, sleep: Callable[[float], object], *, durability: str, begin: str, busy: float) -> None:
     synchronous = "FULL" if durability == "power" else "NORMAL"
-    statement = f"BEGIN {begin.upper()}"
 
     @event.listens_for(engine, "connect")
     def set_up(connection: Any, _record: Any) -> None:
@@ -81,7 +80,10 @@ def _configure(engine: Engine, sleep: Callable[[float], object], *, durability: 
 
     @event.listens_for(engine, "begin")
     def start(connection: sqlalchemy.Connection) -> None:
-        _patiently(functools.partial(connection.exec_driver_sql, statement), sleep, busy)
+        # A connection may ask for another start: one that only reads need not wait for those that write.
+        how = connection.get_execution_options()
+        statement = f"BEGIN {how.get('sqlite_begin', begin).upper()}"
+        _patiently(functools.partial(connection.exec_driver_sql, statement), sleep, how.get("sqlite_busy", busy))
 
 
 def _patiently(call: Callable[[], object], sleep: Callable[[float], object], busy: float) -> None:

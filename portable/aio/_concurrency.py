@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import functools
 import inspect
+import threading
 from asyncio import Lock, sleep
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Iterable, Mapping
 from types import TracebackType
@@ -95,8 +96,20 @@ class Host:
 
     async def close(self) -> None:
         """Stop every thread, once the calls under way are done."""
+        loop, closed = asyncio.get_running_loop(), asyncio.Event()
+
+        def close() -> None:
+            try:
+                self.pool.close()
+            finally:
+                with contextlib.suppress(RuntimeError):
+                    loop.call_soon_threadsafe(closed.set)
+
         # In a thread, because what is under way may need the loop to come to its end.
-        await asyncio.wrap_future(in_own_thread(self.pool.close))
+        thread = threading.Thread(target=close, name="portable-close", daemon=True)
+        thread.start()
+        await closed.wait()
+        thread.join()
 
 
 def operation(

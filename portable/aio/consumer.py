@@ -68,7 +68,7 @@ class Consumer(Generic[T]):
         drain_timeout: float,
     ) -> None:
         if not IS_ASYNC and inspect.iscoroutinefunction(handler):
-            raise InvalidArgument("the handler is a coroutine function; consume the queue with portable.aio")
+            raise InvalidArgument("the handler is a coroutine function, which only a queue of the async face awaits")
         if concurrency < 1:
             raise InvalidArgument(f"concurrency={concurrency!r} is less than 1")
         if max_messages is not None and max_messages < 0:

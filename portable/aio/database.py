@@ -10,7 +10,7 @@ from portable.aio._concurrency import Stop, long_operation
 from portable.aio.drivers import DatabaseDriver
 from portable.aio.outbox import Outbox, relay
 from portable.aio.resource import Resource
-from portable.errors import InvalidArgument
+from portable.errors import InvalidArgument, PortableError
 
 if TYPE_CHECKING:
     from portable.aio._engine import AsyncConnection, AsyncEngine, AsyncSession
@@ -21,7 +21,8 @@ __all__ = ["Database"]
 class Database(Resource[DatabaseDriver]):
     """A database: SQLAlchemy's engine, connections and sessions, as the binding sets them up.
 
-    What SQLAlchemy's objects raise is SQLAlchemy's own; `check`, `migrate` and the outbox raise `PortableError`.
+    What SQLAlchemy's objects raise is SQLAlchemy's own, and what a migration raises is the migration's; everything else
+    raises `PortableError`.
     """
 
     kind: ClassVar[str] = "database"
@@ -35,9 +36,12 @@ class Database(Resource[DatabaseDriver]):
             Closed: the database is closed.
             ResourceNotFound: it is not there, and the binding may not make it.
         """
-        if self._closed:
-            raise self._placed(self._is_closed(), "engine")
-        return self._driver.async_engine
+        try:
+            self._refuse_if_closed()
+            engine = self._driver.async_engine
+        except PortableError as error:
+            raise self._placed(error, "engine")  # noqa: B904 (the same error, which keeps its cause)
+        return engine
 
     def connect(self) -> AbstractAsyncContextManager[AsyncConnection]:
         """Give a connection, as a context manager; commit it yourself.
@@ -64,9 +68,12 @@ class Database(Resource[DatabaseDriver]):
         Raises:
             Closed: the database is closed.
         """
-        if self._closed:
-            raise self._placed(self._is_closed(), "session")
-        return self._driver.async_session(**options)
+        try:
+            self._refuse_if_closed()
+            session = self._driver.async_session(**options)
+        except PortableError as error:
+            raise self._placed(error, "session")  # noqa: B904 (the same error, which keeps its cause)
+        return session
 
     @long_operation
     async def migrate(
@@ -84,7 +91,7 @@ class Database(Resource[DatabaseDriver]):
                 An `env.py` finds it in `config.attributes["version_table"]`.
 
         Raises:
-            InvalidArgument: the directory holds no migrations.
+            InvalidArgument: the directory holds no migrations, or not that revision.
         """
         path = Path(directory)
         if not (path / "versions").is_dir():
@@ -107,10 +114,15 @@ class Database(Resource[DatabaseDriver]):
 
         Args:
             stop: an event; once it is set the relay ends after the batch in hand.
-            until_empty: end when nothing is due.
+            until_empty: end when nothing is due, for whichever relay.
             interval: seconds between looks while nothing is due.
 
         Returns:
-            How many entries were delivered.
+            How many entries this relay delivered.
+
+        Raises:
+            InvalidArgument: the interval is no number of seconds.
+            PortableError: the outbox cannot be read. While the reason may pass (`retryable`) it is logged and waited
+                for, unless `until_empty`.
         """
         return await relay(self, stop=stop, until_empty=until_empty, interval=interval)

@@ -431,11 +431,11 @@ class PushedQueueDriver(QueueDriver, Protocol):
         """Always True."""
         ...
 
-    def read_event(self, event: Any) -> list[Delivery]:
+    async def read_event(self, event: Any) -> list[Delivery]:
         """Give the messages of an event."""
         ...
 
-    def answer_event(self, event: Any, failed: Sequence[Delivery]) -> dict[str, Any]:
+    async def answer_event(self, event: Any, failed: Sequence[Delivery]) -> dict[str, Any]:
         """Give the answer that has the service deliver the failed messages again."""
         ...
 

@@ -28,7 +28,7 @@ async def handle_pushed(
         raise Unsupported("no function service pushes the messages of this backend as events; use consume()")
     failed: list[Delivery] = []
     held_back: set[str] = set()
-    for delivery in driver.read_event(event):
+    for delivery in await driver.read_event(event):
         key = delivery.ordering_key
         if key is not None and key in held_back:
             failed.append(delivery)
@@ -41,5 +41,5 @@ async def handle_pushed(
             failed.append(delivery)
             if key is not None:
                 held_back.add(key)
-    answer: dict[str, Any] = driver.answer_event(event, failed)
+    answer: dict[str, Any] = await driver.answer_event(event, failed)
     return answer

@@ -137,18 +137,20 @@ class Resource(Generic[D]):
 
     async def _open(self) -> None:
         async with self._opening:
-            if self._closed:
-                raise self._is_closed()
+            self._refuse_if_closed()
             if not self._opened:
                 await self._driver.open()
-                if self._closed:
-                    # Closed meanwhile, so what was opened just now is closed by nobody else.
+                try:
+                    self._refuse_if_closed()
+                except Closed:
+                    # Closed meanwhile, so that nobody else closes what was opened just now.
                     await self._driver.close()
-                    raise self._is_closed()
+                    raise
                 self._opened = True
 
-    def _is_closed(self) -> Closed:
-        return Closed(f"the {self.kind} is closed; get a new one from an open cloud")
+    def _refuse_if_closed(self) -> None:
+        if self._closed:
+            raise Closed(f"the {self.kind} is closed; get a new one from an open cloud")
 
     def _forked(self) -> Any:
         """Start anew in a forked child; gives the parent's driver, which must neither be used nor finalised here."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -103,8 +104,8 @@ def command(parent: click.Group | None, name: str, *, example: str) -> Callable[
 
 
 def read_input(text: str) -> bytes:
-    """Give an argument's bytes; `-` stands for everything on stdin."""
-    return sys.stdin.buffer.read() if text == "-" else text.encode()
+    """Give an argument's bytes as they were typed, whatever they encode; `-` stands for everything on stdin."""
+    return sys.stdin.buffer.read() if text == "-" else os.fsencode(text)
 
 
 def key_value(_: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:

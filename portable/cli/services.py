@@ -81,10 +81,9 @@ def install(
     parameters = _parameters(manifest, given)
     if ask:
         _ask(manifest, parameters)
-    numbers = {port: _number(port, text) for port, text in ports.items()}
     with _reporting(call) as report:
         instance = engine.install(
-            service, name=name, on=on, plan=plan, parameters=parameters, ports=numbers, report=report
+            service, name=name, on=on, plan=plan, parameters=parameters, ports=_numbers(ports), report=report
         )
     _show_binding(call, engine, instance.name, secrets=False)
     call.show_text(f"\nbind a resource to it in portable.toml with: service:{instance.name}")
@@ -157,6 +156,48 @@ def uninstall(call: Call, name: str, keep_data: bool) -> None:
     call.show({"uninstalled": name}, f"uninstalled {name}" + ("; its data is kept" if keep_data else ""))
 
 
+@command(services, "upgrade", example="portable services upgrade valkey --set fsync=always")
+@click.argument("name")
+@click.option("--plan", help="Another plan.")
+@assignments("--set", "given", help="A parameter to change; @FILE as the value reads it from a file, - from stdin.")
+@assignments("--port", "ports", help="Another number for a port.")
+def upgrade(call: Call, name: str, plan: str | None, given: dict[str, str], ports: dict[str, str]) -> None:
+    """Have an installed service run what the repository has now, or with other parameters; its data stays."""
+    from portable.services.instances import load
+
+    engine = _services(call)
+    manifest = engine.catalogue.service(load(engine.home, name).record.service).manifest
+    with _reporting(call) as report:
+        done = engine.upgrade(
+            name, parameters=_parameters(manifest, given), plan=plan, ports=_numbers(ports), report=report
+        )
+    record = done.record
+    call.show(
+        {"name": name, "service": record.service, "version": record.version, "revision": record.revision},
+        f"{name} runs {record.service} {record.version} (revision {record.revision})",
+    )
+
+
+@command(services, "backup", example="portable services backup postgres orders.backup")
+@click.argument("name")
+@click.argument("file", type=click.Path(path_type=Path))
+def backup(call: Call, name: str, file: Path) -> None:
+    """Write a service's data into a file; services without a command for it are down meanwhile."""
+    with _reporting(call) as report:
+        made = _services(call).backup(name, file, report=report)
+    call.show(made, f"wrote {file}: {made.service} {made.version}, {made.size} bytes before compression")
+
+
+@command(services, "restore", example="portable services restore postgres orders.backup")
+@click.argument("name")
+@click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+def restore(call: Call, name: str, file: Path) -> None:
+    """Put a backup's data into a service that was newly installed."""
+    with _reporting(call) as report:
+        found = _services(call).restore(name, file, report=report)
+    call.show(found, f"restored {name} from {file}, made {found.made_at:%Y-%m-%d %H:%M} of {found.instance}")
+
+
 @command(services, "render", example="portable services render valkey")
 @click.argument("name")
 @click.option("--runtime", "on", default="process", show_default=True, help=_RUNTIME_HELP)
@@ -206,6 +247,71 @@ def validate(call: Call, paths: tuple[Path, ...]) -> None:
         from portable.cli.failures import CONFIG
 
         raise click.exceptions.Exit(CONFIG)
+
+
+@command(services, "mirror", example="portable services mirror /srv/services")
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
+def mirror(call: Call, folder: Path) -> None:
+    """Write every service of every repository into a folder that `repo add` takes: a copy for where no network is."""
+    from portable.services.repositories import publish
+
+    catalogue = _services(call).catalogue
+    index = publish([catalogue.service(name) for name in catalogue.names()], folder)
+    call.show(index, f"wrote {len(index.services)} services into {folder}")
+
+
+repo = group("repo", "Add and remove further repositories of services.")
+services.add_command(repo)
+
+
+@command(repo, "add", example="portable services repo add acme https://services.acme.example")
+@click.argument("name")
+@click.argument("source", metavar="FOLDER-OR-URL")
+def repo_add(call: Call, name: str, source: str) -> None:
+    """Add a repository, or read it anew; every service is checked against the index."""
+    from portable.services.repositories import add
+
+    plain = source if "://" in source else str(Path(source).absolute())
+    with _reporting(call) as report:
+        report(f"reading {source}")
+        found = add(_services(call).home, name, plain)
+    call.show(found, f"{name} has {', '.join(one.name for one in found.services) or 'no services'}")
+
+
+@command(repo, "list", example="portable services repo list")
+def repo_list(call: Call) -> None:
+    """List the repositories that were added."""
+    from portable.services.repositories import added
+
+    found = added(_services(call).home)
+    rows = [(one.name, str(len(one.services)), one.source) for one in found]
+    if found or call.as_json:
+        call.show_table(("repository", "services", "source"), rows, found)
+    else:
+        click.echo("no repository was added; the built-in one is called contrib")
+
+
+@command(repo, "remove", example="portable services repo remove acme")
+@click.argument("name")
+def repo_remove(call: Call, name: str) -> None:
+    """Remove a repository; what was installed from it stays."""
+    from portable.services.repositories import remove
+
+    remove(_services(call).home, name)
+    call.show({"removed": name}, f"removed {name}")
+
+
+@command(repo, "index", example="portable services repo index ./our-services /srv/www/services")
+@click.argument("source", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.argument("target", type=click.Path(path_type=Path, file_okay=False))
+def repo_index(call: Call, source: Path, target: Path) -> None:
+    """Write a folder of services as a repository, with an index of checksums, for others to add."""
+    from portable.services.catalogue import Catalogue, Repository
+    from portable.services.repositories import publish
+
+    catalogue = Catalogue([Repository(source.name, source)])
+    index = publish([catalogue.service(name) for name in catalogue.names()], target)
+    call.show(index, f"wrote {len(index.services)} services into {target}")
 
 
 @command(services, "schema", example="portable services schema > service.schema.json")
@@ -283,10 +389,11 @@ def _ask(manifest: Manifest, values: dict[str, Value]) -> None:
             values[name] = read_value(name, parameter, text)
 
 
-def _number(port: str, text: str) -> int:
-    if not text.isascii() or not text.isdigit():
-        raise click.BadParameter(f"{text!r} is no number of a port", param_hint=f"--port {port}")
-    return int(text)
+def _numbers(ports: dict[str, str]) -> dict[str, int]:
+    for port, text in ports.items():
+        if not text.isascii() or not text.isdigit():
+            raise click.BadParameter(f"{text!r} is no number of a port", param_hint=f"--port {port}")
+    return {port: int(text) for port, text in ports.items()}
 
 
 def _reporting(call: Call) -> _Reporter:

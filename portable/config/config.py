@@ -118,6 +118,8 @@ class Config:
         Raises:
             ConfigError: there is no such profile, or nothing says which.
         """
+        if name is not None and not isinstance(name, str):
+            raise ConfigError(f"the name of a profile is a string, not {type(name).__name__}")
         asked = name or os.environ.get("PORTABLE_PROFILE") or None
         if self.embedded:
             if asked is not None:

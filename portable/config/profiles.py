@@ -91,6 +91,8 @@ class Profile:
 
         if config is None or isinstance(config, (str, Path)):
             config = Config.load(config)
+        if not isinstance(config, Config):
+            raise ConfigError(f"a config is a path or a portable.Config, not {type(config).__name__}")
         return config.profile(profile)
 
     @classmethod

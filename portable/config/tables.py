@@ -241,13 +241,13 @@ def read_create(value: Any, keys: Keys, source: Source) -> Create:
     raise source.error(keys, 'create is "if_missing" or "never"')
 
 
-def check_resource_name(name: str, keys: Keys, source: Source) -> None:
+def check_resource_name(name: object, keys: Keys, source: Source) -> None:
     """Check that a resource's name is valid on every cloud.
 
     Raises:
         ConfigError: it is not.
     """
-    if not _NAME.fullmatch(name) or len(name) > 40:
+    if not isinstance(name, str) or not _NAME.fullmatch(name) or len(name) > 40:
         raise source.error(keys, f"{name!r} is no resource name; a name has {_RULE}")
 
 

@@ -6,6 +6,7 @@ a runtime drives a platform's own tool (`portable.services.runtimes`), and neith
 
 from __future__ import annotations
 
-from portable.services.engine import Health, Services
+from portable.services.engine import Services
+from portable.services.health import Health
 
 __all__ = ["Health", "Services"]

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
 
 from portable.config.source import nearest
-from portable.errors import ConfigError, NotFound
-from portable.services.reading import FILE, Service, read_service
+from portable.errors import ConfigError, IntegrityError, NotFound
+from portable.services.reading import FILE, Service, digest, read_service
 
 __all__ = ["Catalogue", "Repository", "built_in"]
 
@@ -20,10 +20,12 @@ class Repository(msgspec.Struct, frozen=True):
     Attributes:
         name: what it is called here.
         folder: holds one folder for each service.
+        sha256: the digest of each service's folder, where the repository came with an index.
     """
 
     name: str
     folder: Path
+    sha256: Mapping[str, str] | None = None
 
 
 def built_in() -> Repository:
@@ -51,6 +53,7 @@ class Catalogue:
         Raises:
             NotFound: no repository has it; the message names the nearest.
             ConfigError: its manifest is wrong.
+            IntegrityError: its folder is not what the repository's index says.
         """
         wanted, slash, rest = name.partition("/")
         service_name = rest if slash else wanted
@@ -59,18 +62,23 @@ class Catalogue:
         for repository in self.repositories:
             folder = repository.folder / service_name
             if (not slash or repository.name == wanted) and service_name in {one.name for one in _folders(repository)}:
+                if repository.sha256 is not None and repository.sha256.get(service_name) != digest(folder):
+                    raise IntegrityError(
+                        f"{service_name} in the repository {repository.name} is not what its index says: it was "
+                        f"tampered with; remove the repository and add it again"
+                    )
                 return read_service(folder, repository=repository.name)
         raise NotFound(f"no service {name!r} in any repository{nearest(service_name, self.names())}")
 
     def search(self, words: Iterable[str] = ()) -> list[Service]:
-        """List the services whose name, summary, categories or kinds hold every word; a wrong manifest is left out."""
+        """List the services whose name, summary, categories or kinds hold every word; what is wrong is left out."""
         return [one for one in self._readable() if all(_holds(one, word.lower()) for word in words)]
 
     def _readable(self) -> Iterator[Service]:
         for name in self.names():
             try:
                 yield self.service(name)
-            except ConfigError:
+            except (ConfigError, IntegrityError):
                 continue
 
     def with_dependencies(self, name: str) -> list[Service]:

@@ -2,63 +2,31 @@
 
 from __future__ import annotations
 
-import datetime as dt
+import contextlib
 import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Literal
-
-import msgspec
 
 from portable.errors import AlreadyExists, PortableError, PreconditionFailed
+from portable.services import backups
+from portable.services.backups import Backup
 from portable.services.bindings import entries, read_entries, remove_binding, shown, write_binding
-from portable.services.catalogue import Catalogue, built_in
+from portable.services.catalogue import Catalogue
 from portable.services.checking import check
-from portable.services.health import answers, wait_ready
+from portable.services.health import Health, healths, wait_ready
 from portable.services.home import Home, make_folder
-from portable.services.instances import Instance, Record, load, stored
+from portable.services.instances import Instance, load, stored
 from portable.services.manifest import NAME
-from portable.services.parameters import Value, decided
-from portable.services.ports import choose_port
+from portable.services.parameters import Value
+from portable.services.planning import check_upgrade, forget_replaced, planned, put_back, replaced
 from portable.services.reading import read_service
-from portable.services.runtimes import Report, Status, runtime
+from portable.services.repositories import repositories
+from portable.services.runtimes import Report, Runtime, runtime
 from portable.services.software import unused
 from portable.services.wishes import Wish
 
 __all__ = ["Health", "Services"]
-
-_LIVE_TIMEOUT = 0.2
-"""Seconds that `status` gives a server to answer: it has to be quick, and a server that is well answers in one."""
-
-
-class Health(msgspec.Struct, frozen=True):
-    """How an instance is.
-
-    Attributes:
-        name: the instance's name.
-        service: the service's name.
-        version: the software's version.
-        plan: the plan's name.
-        runtime: what it runs on.
-        status: as its platform sees it; `incomplete` where a change was interrupted, `kept` where only data is left.
-        healthy: whether it answers; None where it does not run.
-        since: when it came to its status, where that is known.
-        endpoints: each port: `host:port`.
-        detail: what to know or do about it.
-    """
-
-    name: str
-    service: str
-    version: str
-    plan: str
-    runtime: str
-    status: Status | Literal["incomplete", "kept"]
-    healthy: bool | None
-    since: dt.datetime | None
-    endpoints: dict[str, str]
-    detail: str = ""
 
 
 def _silent(_: str) -> None:
@@ -70,7 +38,6 @@ class Services:
 
     Attributes:
         home: where they are kept.
-        catalogue: what can be installed.
     """
 
     def __init__(self, project: Path | str = ".", *, catalogue: Catalogue | None = None) -> None:
@@ -78,10 +45,21 @@ class Services:
 
         Args:
             project: the folder of its `portable.toml`.
-            catalogue: what can be installed; left out, the built-in repository.
+            catalogue: what can be installed; left out, the built-in repository and those that were added.
         """
         self.home = Home(Path(project))
-        self.catalogue = catalogue if catalogue is not None else Catalogue([built_in()])
+        self._catalogue = catalogue
+
+    @property
+    def catalogue(self) -> Catalogue:
+        """What can be installed; read when it is asked for, since much is done without it.
+
+        Raises:
+            IntegrityError: what is written down of an added repository is damaged.
+        """
+        if self._catalogue is None:
+            self._catalogue = Catalogue(list(repositories(self.home)))
+        return self._catalogue
 
     def install(
         self,
@@ -151,7 +129,7 @@ class Services:
                 f"remove it with: portable services uninstall {wish.name}"
             )
         with self.home.locked("shared"):
-            instance = self._planned(wish, kept)
+            instance = planned(self.home, wish, kept)
             values = instance.values()
             if kept is None and instance.folder.is_dir():
                 shutil.rmtree(instance.folder)
@@ -163,33 +141,6 @@ class Services:
             instance.keep(values)
             instance.save()
         return instance
-
-    def _planned(self, wish: Wish, kept: Instance | None = None) -> Instance:
-        """Decide everything of an instance, and make nothing."""
-        manifest = wish.service.manifest
-        plan = wish.plan or (kept.record.plan if kept else next(iter(manifest.plans)))
-        before = kept.values() if kept else {}
-        values = decided(manifest.parameters, wish.parameters, manifest.plans[plan].parameters, before)
-        taken = {port for one in self.instances() if one.name != wish.name for port in one.record.ports.values()}
-        ports: dict[str, int] = {}
-        for port in manifest.ports:
-            name = f"{port} of {wish.name}"
-            ports[port] = choose_port(wish.ports.get(port), {*taken, *ports.values()}, name=name)
-        record = Record(
-            name=wish.name,
-            service=manifest.name,
-            repository=wish.service.repository,
-            revision=manifest.revision,
-            version=manifest.version,
-            runtime=wish.on,
-            plan=plan,
-            stage="installing",
-            created_at=dt.datetime.now(dt.UTC),
-            ports=ports,
-            software=kept.record.software if kept else None,
-            prepared=kept.record.prepared if kept else 0,
-        )
-        return Instance(self.home, record, wish.service, values)
 
     def _bring_up(self, instance: Instance, report: Report) -> None:
         platform = runtime(instance.record.runtime)
@@ -270,33 +221,7 @@ class Services:
             NotFound: there is none of a name.
         """
         chosen = [load(self.home, name) for name in names] if names else self.instances()
-        if not chosen:
-            return []
-        states = [runtime(one.record.runtime).states([one])[0] for one in chosen]
-        with ThreadPoolExecutor(max_workers=min(16, len(chosen))) as pool:
-            healthy = list(pool.map(_answering, chosen, [state.status for state in states]))
-        found = []
-        for one, state, well in zip(chosen, states, healthy, strict=True):
-            # A server that answers has started, whatever the platform still waits for.
-            seen: Status = "running" if well and state.status == "starting" else state.status
-            status, detail = _status(one, seen)
-            manifest = one.service.manifest
-            addresses = {port: runtime(one.record.runtime).address(one, port) for port in manifest.ports}
-            found.append(
-                Health(
-                    name=one.name,
-                    service=one.record.service,
-                    version=one.record.version,
-                    plan=one.record.plan,
-                    runtime=one.record.runtime,
-                    status=status,
-                    healthy=well,
-                    since=state.since,
-                    endpoints={port: f"{host}:{number}" for port, (host, number) in addresses.items()},
-                    detail=detail or state.detail,
-                )
-            )
-        return found
+        return healths(chosen)
 
     def instances(self) -> list[Instance]:
         """List everything that is installed, in part or whole."""
@@ -357,8 +282,132 @@ class Services:
             check(service)
             wish = Wish(service=service, name=service.name, on=on, plan=plan, parameters=parameters or {})
             wish.check()
-            instance = self._planned(wish)
+            instance = planned(self.home, wish)
         return runtime(instance.record.runtime).render(instance)
+
+    def backup(self, name: str, target: Path, *, report: Report = _silent) -> Backup:
+        """Write a backup of an instance's data: by its manifest's command while it runs, else with it down meanwhile.
+
+        Args:
+            name: the instance's name.
+            target: the file to make, readable by its owner alone.
+            report: takes what goes on, in words.
+
+        Raises:
+            NotFound: there is no such instance.
+            AlreadyExists: the file is there already.
+            PreconditionFailed: the instance is not whole, keeps no data, or does not run.
+        """
+        load(self.home, name)
+        with self.home.locked(name):
+            instance = load(self.home, name)
+            self._check_data(instance)
+            with self._quiet(instance, report) as platform:
+                report(f"backing up {name}")
+                return backups.write(platform, instance, target)
+
+    def restore(self, name: str, source: Path, *, report: Report = _silent) -> Backup:
+        """Put a backup's data into an instance that is new: what that holds is replaced, or, by a dump, added to.
+
+        Args:
+            name: the instance's name.
+            source: the backup's file.
+            report: takes what goes on, in words.
+
+        Raises:
+            NotFound: there is no such instance.
+            IntegrityError: the backup is damaged; nothing was restored.
+            PreconditionFailed: the backup does not fit, or the instance is not whole or does not run.
+        """
+        load(self.home, name)
+        with self.home.locked(name):
+            instance = load(self.home, name)
+            self._check_data(instance)
+            report("checking the backup")
+            head = backups.read_head(source)
+            backups.check_matches(instance, head)
+            with self._quiet(instance, report) as platform:
+                report(f"restoring {name}")
+                backups.restore(platform, instance, source)
+            return head
+
+    def _check_data(self, instance: Instance) -> None:
+        _check_whole(instance)
+        if not instance.service.manifest.persistent:
+            raise PreconditionFailed(f"{instance.record.service} keeps no data, so there is nothing to back up")
+
+    @contextlib.contextmanager
+    def _quiet(self, instance: Instance, report: Report) -> Iterator[Runtime]:
+        """Have a server as its backup needs it: running for a command, else down, and as it was afterwards."""
+        platform = runtime(instance.record.runtime)
+        (state,) = platform.states([instance])
+        running = state.status in {"running", "starting"}
+        if instance.service.manifest.backup is not None:
+            if not running:
+                raise PreconditionFailed(
+                    f"{instance.name} is down; start it with: portable services up {instance.name}"
+                )
+            yield platform
+            return
+        if running:
+            report(f"stopping {instance.name}")
+            platform.stop(instance)
+        try:
+            yield platform
+        finally:
+            if running:
+                self._bring_up(instance, report)
+
+    def upgrade(
+        self,
+        name: str,
+        *,
+        parameters: Mapping[str, Value] | None = None,
+        plan: str | None = None,
+        ports: Mapping[str, int] | None = None,
+        report: Report = _silent,
+    ) -> Instance:
+        """Have an instance run what the repository has now, or with other parameters; its data and secrets stay.
+
+        Args:
+            name: the instance's name.
+            parameters: values to change.
+            plan: another plan.
+            ports: other numbers for its ports.
+            report: takes what goes on, in words.
+
+        Raises:
+            NotFound: there is no such instance, or its service is in no repository any more.
+            PreconditionFailed: the new version cannot take over the data of the old one; nothing was changed.
+            AlreadyExists: a port is taken.
+            Unavailable: the new version does not come up; the old one runs again.
+        """
+        load(self.home, name)
+        with self.home.locked(name):
+            old = load(self.home, name)
+            _check_whole(old)
+            service = self.catalogue.service(old.record.service)
+            check(service)
+            on = old.record.runtime
+            wish = Wish(service=service, name=name, on=on, plan=plan, parameters=parameters or {}, ports=ports or {})
+            wish.check()
+            check_upgrade(old, service.manifest)
+            platform = runtime(old.record.runtime)
+            values = old.values()
+            report(f"stopping {name}")
+            platform.stop(old)
+            upgraded = replaced(old, wish)
+            try:
+                self._bring_up(upgraded, report)
+            except PortableError:
+                report(f"going back to {old.record.version}")
+                put_back(old, values)
+                self._bring_up(old, report)
+                raise
+            forget_replaced(upgraded)
+            with self.home.locked("shared"):
+                unused(self.home, self._used)
+        return upgraded
 
     def uninstall(self, name: str, *, keep_data: bool = False, report: Report = _silent) -> None:
         """Remove an instance, and with the last one everything that instances shared.
@@ -435,21 +484,3 @@ def _check_whole(instance: Instance) -> None:
         raise PreconditionFailed(
             f"{instance.name} is not whole ({instance.record.stage}); run `portable services {again}` for it again"
         )
-
-
-def _answering(instance: Instance, status: Status) -> bool | None:
-    if status not in {"running", "starting"}:
-        return None
-    return answers(runtime(instance.record.runtime), instance, timeout=_LIVE_TIMEOUT)
-
-
-def _status(instance: Instance, seen: Status) -> tuple[Status | Literal["incomplete", "kept"], str]:
-    match instance.record.stage:
-        case "kept":
-            return "kept", f"only data is left: install {instance.name} again, or uninstall it"
-        case "installing":
-            return "incomplete", "the installation was interrupted: run it again, or uninstall"
-        case "uninstalling":
-            return "incomplete", "the removal was interrupted: run uninstall again"
-        case _:
-            return seen, ""

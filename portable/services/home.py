@@ -39,14 +39,17 @@ class Home:
 
     Attributes:
         project: the project's folder.
-        folder: the services' folder; links are resolved, since servers are given absolute paths.
     """
 
     def __init__(self, project: Path) -> None:
         """Take the project's folder; nothing is made yet."""
         self.project = project.absolute()
         self._link = self.project / ".portable" / "services"
-        self.folder = self._link.resolve()
+
+    @property
+    def folder(self) -> Path:
+        """The services' folder, without links: asked each time, since another process may make it elsewhere."""
+        return self._link.resolve()
 
     def prepare(self) -> None:
         """Make the folder: elsewhere, with a link to it, where servers could not enter the project's.
@@ -56,15 +59,28 @@ class Home:
         """
         if self.folder.is_dir():
             return
-        make_folder(self._link.parent)
-        account = unprivileged()
-        if os.geteuid() == 0 and self.folder.name == self._link.name and not can_enter(self._link.parent, account):
-            target = _ELSEWHERE / hashlib.sha256(str(self._link).encode()).hexdigest()[:16]
-            make_folder(_ELSEWHERE)
-            with contextlib.suppress(FileExistsError):
-                self._link.symlink_to(target)
-            self.folder = self._link.resolve()
-        make_folder(self.folder)
+        with self._parent_locked():
+            account = unprivileged()
+            if os.geteuid() == 0 and not self._link.exists() and not can_enter(self._link.parent, account):
+                make_folder(_ELSEWHERE)
+                if not self._link.is_symlink():
+                    self._link.symlink_to(_ELSEWHERE / hashlib.sha256(str(self._link).encode()).hexdigest()[:16])
+            make_folder(self.folder)
+
+    @contextlib.contextmanager
+    def _parent_locked(self) -> Iterator[None]:
+        """Hold a lock on the folder that the services' folder comes and goes in."""
+        parent = self._link.parent
+        while True:
+            make_folder(parent)
+            file = os.open(parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX)
+                if _same(file, parent):
+                    yield
+                    return
+            finally:
+                os.close(file)
 
     @property
     def bindings(self) -> Path:
@@ -112,12 +128,15 @@ class Home:
         Raises:
             DeadlineExceeded: another process held it all the while.
         """
-        folder = self.folder / "locks"
-        path = folder / f"{what}.lock"
         while True:
             self.prepare()
-            make_folder(folder, 0o700)
-            file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            folder = self.folder / "locks"
+            path = folder / f"{what}.lock"
+            try:
+                make_folder(folder, 0o700)
+                file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            except FileNotFoundError:  # removed at this very moment
+                continue
             try:
                 _lock(file, what, timeout)
                 # Whoever removed the folder meanwhile left us a lock that nobody else sees.
@@ -133,17 +152,20 @@ class Home:
         Args:
             held: the locks that the caller holds; another one that is held says that somebody is at work here.
         """
-        if self.names() or (self.folder / "repositories").is_dir() or not self.folder.is_dir():
+        if not self.folder.is_dir():
             return
-        others = [path for path in (self.folder / "locks").iterdir() if path.stem not in held]
-        if any(map(_is_held, others)):
-            return
-        shutil.rmtree(self.folder)
-        if self._link.is_symlink():
-            self._link.unlink()
-        for folder in {self._link.parent, self.folder.parent}:
-            with contextlib.suppress(OSError):  # other things of the project are kept there
-                folder.rmdir()
+        with self._parent_locked():
+            folder = self.folder
+            if self.names() or (folder / "repositories").is_dir():
+                return
+            if any(_is_held(path) for path in (folder / "locks").iterdir() if path.stem not in held):
+                return
+            shutil.rmtree(folder)
+            if self._link.is_symlink():
+                self._link.unlink()
+            for parent in {self._link.parent, folder.parent}:
+                with contextlib.suppress(OSError):  # other things are kept there
+                    parent.rmdir()
 
 
 def _is_held(path: Path) -> bool:
@@ -192,6 +214,8 @@ def make_folder(path: Path, mode: int = 0o755) -> None:
         if not path.is_dir():
             path.mkdir(mode, exist_ok=True)
             path.chmod(mode)
+    except FileNotFoundError:  # another process removed what is above it at this very moment
+        make_folder(path, mode)
     except OSError as error:
         raise ConfigError(f"{path}: cannot be made: {error.strerror}") from None
 

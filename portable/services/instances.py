@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
+import shutil
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
@@ -150,4 +152,18 @@ def stored(home: Home, name: str) -> Instance | None:
         raise IntegrityError(
             f"{folder / _RECORD} is damaged ({error}); the data is untouched under {folder / 'volumes'}"
         ) from None
-    return Instance(home, record, read_service(folder / "service", repository="installed"))
+    return Instance(home, record, _own_service(folder, record))
+
+
+def _own_service(folder: Path, record: Record) -> Service:
+    """Read the instance's copy of its service; one that an interrupted upgrade had replaced is put back."""
+    copy, before = folder / "service", folder / "service.old"
+    if before.is_dir():
+        current = read_service(copy, repository="installed") if copy.is_dir() else None
+        if current is None or (current.manifest.version, current.manifest.revision) != (
+            record.version,
+            record.revision,
+        ):
+            shutil.rmtree(copy, ignore_errors=True)
+            before.rename(copy)
+    return read_service(copy, repository="installed")

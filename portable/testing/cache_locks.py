@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from functools import partial
 from time import monotonic
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -18,7 +18,13 @@ __all__ = ["CacheLockCases"]
 
 
 class CacheLockCases(Suite):
-    """What `lock` guarantees where it is declared, and that it is refused where not."""
+    """What `lock` guarantees where it is declared, and that it is refused where not.
+
+    Attributes:
+        lease: seconds that short leases and lives have; a backend on this machine keeps ones of less than a second.
+    """
+
+    lease: ClassVar[float] = 1.0
 
     @lacks("lock")
     def test_lock_is_refused(self) -> None:
@@ -120,7 +126,7 @@ class CacheLockCases(Suite):
     @needs("lock")
     def test_a_lock_that_ran_out_is_lost(self) -> None:
         one, other = self.open(), self.open()
-        lost = one.lock("l", ttl=1)
+        lost = one.lock("l", ttl=self.lease)
         held = other.lock("l", ttl=60, wait=30)
         with pytest.raises(LeaseLost):
             lost.extend()
@@ -137,16 +143,18 @@ class CacheLockCases(Suite):
     def test_leaving_the_block_of_a_lost_lock_raises(self) -> None:
         one, other = self.open(), self.open()
         with pytest.raises(LeaseLost):
-            with one.lock("l", ttl=1):
+            with one.lock("l", ttl=self.lease):
                 other.lock("l", ttl=60, wait=30)
 
     @needs("lock")
     def test_an_extended_lock_stays(self) -> None:
         one, other = self.open(), self.open()
-        lock = one.lock("l", ttl=5)
+        # Long enough to be extended in time, though the process be held up for a while.
+        ttl = max(2, 5 * self.lease)
+        lock = one.lock("l", ttl=ttl)
         lock.extend(300)
         with pytest.raises(DeadlineExceeded):
-            other.lock("l", ttl=60, wait=5.5)
+            other.lock("l", ttl=60, wait=1.1 * ttl)
         lock.release()
         with pytest.raises(LeaseLost):
             lock.extend()
@@ -167,7 +175,7 @@ class CacheLockCases(Suite):
             with cache.lock("l", ttl=60) as lock:
                 tokens.append(lock.token)
             cache.clear()
-        lost = one.lock("l", ttl=1)
+        lost = one.lock("l", ttl=self.lease)
         tokens.append(lost.token)
         with other.lock("l", ttl=60, wait=30) as lock:
             tokens.append(lock.token)

@@ -199,7 +199,7 @@ class QueueSuite(QueueLeaseCases, QueueOrderCases, QueueConsumingCases):
         """A message is in its own queue only."""
         one, other = self.open("one"), self.open("other")
         one.send(b"for one")
-        assert other.receive(wait=0.2) == []
+        assert other.receive(wait=0.2 * self.lease) == []
         assert [message.body for message in self.received(one)] == [b"for one"]
 
     def test_messages_survive_a_restart(self) -> None:
@@ -216,9 +216,9 @@ class QueueSuite(QueueLeaseCases, QueueOrderCases, QueueConsumingCases):
         """However many receive at once, each message goes to one of them."""
         sent = set((self.open().send_many([str(number) for number in range(40)])).results)
         receivers = [self.open() for _ in range(8)]
-        calls = [functools.partial(receiver.receive, 10, wait=0.5) for receiver in receivers]
+        calls = [functools.partial(receiver.receive, 10, wait=0.2 * self.lease) for receiver in receivers]
         found: list[str] = []
-        for _ in range(20):
+        for _ in range(50):
             for messages in race(calls):
                 assert not isinstance(messages, BaseException)
                 found += [message.id for message in messages]
@@ -267,7 +267,7 @@ class QueueSuite(QueueLeaseCases, QueueOrderCases, QueueConsumingCases):
         result = queue.send_many([Outgoing(b"repeat", dedup_id="a"), Outgoing(b"second", dedup_id="b")])
         assert result.results[0] == first
         assert [message.body for message in self.received(queue)] == [b"second"]
-        assert queue.receive(wait=0.2) == []
+        assert queue.receive(wait=0.2 * self.lease) == []
 
     @needs("dedup")
     def test_dedup_races(self) -> None:
@@ -276,7 +276,7 @@ class QueueSuite(QueueLeaseCases, QueueOrderCases, QueueConsumingCases):
         ids = race([functools.partial(handle.send, b"once", dedup_id="same") for handle in handles])
         assert len(set(ids)) == 1
         assert len(self.received(handles[0])) == 1
-        assert handles[0].receive(wait=0.2) == []
+        assert handles[0].receive(wait=0.2 * self.lease) == []
 
     @lacks("dedup")
     def test_no_dedup(self) -> None:
@@ -291,7 +291,7 @@ class QueueSuite(QueueLeaseCases, QueueOrderCases, QueueConsumingCases):
         queue.send_many([b"1", b"2", b"3"])
         self.received(queue, ack=False)
         queue.purge()
-        assert queue.receive(10, wait=0.2) == []
+        assert queue.receive(10, wait=0.2 * self.lease) == []
         queue.send(b"after")
         assert [message.body for message in self.received(queue)] == [b"after"]
 

@@ -75,7 +75,7 @@ class QueueLeaseCases(QueueCases):
     @needs("exact_count")
     def test_deliveries_are_counted_exactly(self) -> None:
         """Each delivery counts one, whether the last ended with its lease or was given back."""
-        queue = self.open(visibility_timeout=1, max_deliveries=10)
+        queue = self.open(visibility_timeout=self.lease, max_deliveries=10)
         queue.send(b"body")
         for count in (1, 2, 3):
             (message,) = self.received(queue, ack=False)
@@ -139,7 +139,7 @@ class QueueLeaseCases(QueueCases):
         queue.send(b"body")
         (message,) = self.received(queue, ack=False)
         message.extend(600)
-        assert queue.receive(wait=4 * self.lease) == []
+        assert queue.receive(wait=3.5 * self.lease) == []
         message.ack()
         with pytest.raises(errors.LeaseLost):
             message.extend(10)
@@ -196,7 +196,7 @@ class QueueLeaseCases(QueueCases):
         with third as held:
             assert held is third
         assert first.id == second.id == third.id
-        assert queue.receive(wait=0.2) == []
+        assert queue.receive(wait=0.2 * self.lease) == []
 
     def test_dead_letter_after_nacks(self) -> None:
         """After its last delivery a message is a dead letter, with all that it had, the reason and its id."""
@@ -212,7 +212,7 @@ class QueueLeaseCases(QueueCases):
         assert letter.original_id == sent
         assert letter.dead_reason
         letter.ack()
-        assert queue.dead_letters.receive(wait=0.2) == []
+        assert queue.dead_letters.receive(wait=0.2 * self.lease) == []
 
     def test_dead_letter_after_leases(self) -> None:
         """A message whose last lease runs out is a dead letter, too."""

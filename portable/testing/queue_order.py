@@ -29,7 +29,7 @@ class QueueOrderCases(QueueCases):
         first = self.received(queue, 2, ack=False)
         assert sorted(message.body for message in first) == [b"a1", b"b1"]
         assert {message.ordering_key for message in first} == {"a", "b"}
-        assert queue.receive(10, wait=0.2) == []
+        assert queue.receive(10, wait=0.2 * self.lease) == []
         queue.ack_many(first)
         assert [message.body for message in self.received(queue)] == [b"a2"]
         assert [message.body for message in self.received(queue)] == [b"a3"]
@@ -44,7 +44,7 @@ class QueueOrderCases(QueueCases):
 
         def handle(receiver: Any) -> None:
             while sum(map(len, handled.values())) < 12 * len(keys):
-                for message in receiver.receive(3, wait=0.2):
+                for message in receiver.receive(3, wait=0.2 * self.lease):
                     handled[message.ordering_key].append(int(message.body))
                     message.ack()
 
@@ -109,7 +109,7 @@ class QueueOrderCases(QueueCases):
         assert sorted(result.failed) == [1, 2]
         assert result.failed[2].retryable
         assert sorted(message.body for message in self.received(queue, 2)) == [b"a1", b"b1"]
-        assert queue.receive(wait=0.2) == []
+        assert queue.receive(wait=0.2 * self.lease) == []
 
     @needs("ordered")
     def test_ordered_needs_a_key(self) -> None:

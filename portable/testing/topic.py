@@ -48,7 +48,7 @@ class TopicSuite(QueueCases):
             (message,) = self.received(subscription)
             assert message.body == b"\x00\xff body"
             assert message.attributes == {"type": "order.paid", "empty": ""}
-            assert subscription.receive(wait=0.2) == []
+            assert subscription.receive(wait=0.2 * self.lease) == []
 
     def test_without_subscriptions(self) -> None:
         """What nobody subscribes to is published all the same, and gone."""
@@ -58,7 +58,7 @@ class TopicSuite(QueueCases):
         self.made(later)
         topic.publish(b"heard")
         assert [message.body for message in self.received(later)] == [b"heard"]
-        assert later.receive(wait=0.2) == []
+        assert later.receive(wait=0.2 * self.lease) == []
 
     def test_subscription_without_the_topic_open(self) -> None:
         """A subscription stays when its topic's handle comes and goes."""
@@ -78,7 +78,7 @@ class TopicSuite(QueueCases):
         other.publish(b"for others")
         one.publish(b"for one")
         assert [message.body for message in self.received(subscription)] == [b"for one"]
-        assert subscription.receive(wait=0.2) == []
+        assert subscription.receive(wait=0.2 * self.lease) == []
 
     def test_filter(self) -> None:
         """A filter lets through what has all of its attributes, with equal values."""
@@ -100,7 +100,7 @@ class TopicSuite(QueueCases):
         assert sorted(one.body for one in self.received(paid, 2)) == [b"1", b"3"]
         assert [one.body for one in self.received(paid_here)] == [b"3"]
         for subscription in (paid, paid_here):
-            assert subscription.receive(wait=0.2) == []
+            assert subscription.receive(wait=0.2 * self.lease) == []
 
     def test_changed_filter(self) -> None:
         """A filter that the contract changes holds for what is published from then on."""
@@ -112,7 +112,7 @@ class TopicSuite(QueueCases):
         topic.publish(b"old", attributes={"a": "1"})
         topic.publish(b"new", attributes={"a": "2"})
         assert [message.body for message in self.received(after)] == [b"new"]
-        assert after.receive(wait=0.2) == []
+        assert after.receive(wait=0.2 * self.lease) == []
 
     def test_publish_many(self) -> None:
         """A batch takes bodies and `Outgoing`, any number, and gives an id for each."""
@@ -222,4 +222,4 @@ class SubscriptionSuite(QueueSuite):
         assert one.redrive() == 1
         one.send(b"sent")
         assert sorted(message.body for message in self.received(one, 2)) == [b"published", b"sent"]
-        assert other.receive(wait=0.3) == []
+        assert other.receive(wait=0.3 * self.lease) == []

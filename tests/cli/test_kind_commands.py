@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import os
 import sys
 import threading
 from datetime import UTC, datetime, timedelta
@@ -256,3 +257,13 @@ def test_a_name_that_is_not_declared_is_told_with_the_nearest(command: Command) 
         result = command(*arguments)
         assert result.code == 3
         assert "did you mean" in result.stderr
+
+
+def test_what_was_typed_need_not_be_text(command: Command) -> None:
+    typed = os.fsdecode(b"\xff\xfe")
+    done(command("queue", "send", "jobs", typed))
+    (message,) = command("queue", "receive", "jobs", "--ack", "--json").lines
+    assert base64.b64decode(message["body_base64"]) == b"\xff\xfe"
+    refused = command("collection", "put", "users", f'{{"id": "{typed}"}}')
+    assert refused.code == 2
+    assert "not a document" in refused.stderr

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from sqlalchemy import text
 
 import portable.cloud
 from portable.aio import cloud as aio_cloud
@@ -53,6 +54,14 @@ def typed(message: Message[Job]) -> None:
 
 async def later(message: AioMessage[Job]) -> None:
     note("later " + message.body.name)
+
+
+class Later:
+    async def __call__(self, message: AioMessage[Job]) -> None:
+        note("later still " + message.body.name)
+
+
+later_still = Later()
 
 
 def failing(message: Message[Job]) -> None:
@@ -97,7 +106,13 @@ def worker(command: Command, function: str, *more: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("function", "noted"), [("raw", 'b\'{"name": "Ada"}\''), ("typed", "Ada"), ("later", "later Ada")]
+    ("function", "noted"),
+    [
+        ("raw", 'b\'{"name": "Ada"}\''),
+        ("typed", "Ada"),
+        ("later", "later Ada"),
+        ("later_still", "later still Ada"),
+    ],
 )
 def test_each_message_is_handled_once(command: Command, tasks: Path, function: str, noted: str) -> None:
     for _ in range(3):
@@ -213,7 +228,9 @@ def test_a_signal_ends_the_relay(command: Command) -> None:
     with portable.cloud.connect() as cloud:
         database = cloud.database("main")
         with database.begin() as connection:
-            database.outbox(connection).send("nowhere", b"x")
+            database.outbox(connection).send("jobs", b"x")
+            # As another program may write, or a config say that no longer declares the queue.
+            connection.execute(text("UPDATE portable_outbox SET resource = 'nowhere'"))
 
     class Signalling(logging.Handler):
         """Sends the signal when the relay says that it is at work."""

@@ -12,6 +12,7 @@ from portable.registry import Adapter, register
 from portable.testing.aio.cache import CacheSuite as AsyncCacheSuite
 from portable.testing.cache import CacheSuite
 from portable_embedded.memory_cache import MemoryCache
+from tests.conformance.leases import LEASE
 
 
 class Plain(MemoryCache):
@@ -44,6 +45,7 @@ register(
 class _SqliteFile:
     # What survives a power cut is tested with the store; syncing every commit would only make these slow.
     options: ClassVar = {"durability": "process"}
+    lease = LEASE
 
     @pytest.fixture(autouse=True, scope="class")
     @classmethod
@@ -53,10 +55,12 @@ class _SqliteFile:
 
 class TestMemoryCache(CacheSuite):
     url = "memory:conformance"
+    lease = LEASE
 
 
 class TestMemoryCacheAsync(AsyncCacheSuite):
     url = "memory:conformance"
+    lease = LEASE
 
 
 class TestSqliteCache(_SqliteFile, CacheSuite):
@@ -69,11 +73,14 @@ class TestSqliteCacheAsync(_SqliteFile, AsyncCacheSuite):
 
 class TestPlainCache(CacheSuite):
     url = "plain:conformance"
+    lease = LEASE
 
 
 class TestUnfencedCache(CacheSuite):
     url = "unfenced:conformance"
+    lease = LEASE
 
 
 class TestUnfencedCacheAsync(AsyncCacheSuite):
     url = "unfenced:conformance"
+    lease = LEASE

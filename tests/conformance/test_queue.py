@@ -14,10 +14,7 @@ from portable.registry import Adapter, register
 from portable.testing.aio.queue import QueueSuite as AsyncQueueSuite
 from portable.testing.queue import QueueSuite
 from portable_embedded.memory_queue import MemoryQueue
-
-
-# Nothing is far away, so leases and delays need not be long.
-LEASE = 0.25
+from tests.conformance.leases import LEASE
 
 
 class PlainQueue(MemoryQueue):

@@ -9,10 +9,7 @@ import pytest
 from portable.testing.aio.topic import SubscriptionSuite as AsyncSubscriptionSuite
 from portable.testing.aio.topic import TopicSuite as AsyncTopicSuite
 from portable.testing.topic import SubscriptionSuite, TopicSuite
-
-
-# Nothing is far away, so leases and delays need not be long.
-LEASE = 0.25
+from tests.conformance.leases import LEASE
 
 
 class _SqliteFile:

@@ -19,6 +19,7 @@ from portable import open_cache, open_queue, open_stream, open_subscription, ope
 from portable.aio import open_cache as open_cache_async
 from portable.aio import open_queue as open_queue_async
 from portable.errors import (
+    BatchError,
     Closed,
     DeadlineExceeded,
     PermissionDenied,
@@ -59,9 +60,19 @@ def persistently(call: Callable[[], Any]) -> Any:
     while True:
         try:
             return call()
+        except BatchError as error:
+            if monotonic() > deadline or not all(one.retryable for one in error.result.failed.values()):
+                raise
         except PortableError as error:
             if not error.retryable or monotonic() > deadline:
                 raise
+
+
+def wait_until(is_true: Callable[[], bool]) -> None:
+    """Look again and again, for as long as patience lasts; what is asserted afterwards says whether it came true."""
+    deadline, nothing = monotonic() + PATIENCE, threading.Event()
+    while not is_true() and monotonic() < deadline:
+        nothing.wait(0.01)
 
 
 @pytest.mark.timeout(300)
@@ -91,18 +102,16 @@ def test_the_server_is_killed_under_load(server: RedisServer) -> None:
         with ThreadPoolExecutor(8) as threads:
             sending = [threads.submit(send, start * at_once) for start in range(4)]
             receiving = [threads.submit(receive) for _ in range(3)]
-            for share in (0.2, 0.5, 0.8):
-                deadline = monotonic() + PATIENCE
-                while len(sent) < total * share and monotonic() < deadline:
-                    done.wait(0.01)
-                server.kill()
-                server.start()
-            for one in sending:
-                one.result(PATIENCE)
-            deadline = monotonic() + PATIENCE
-            while len(found) < total and monotonic() < deadline:
-                done.wait(0.05)
-            done.set()
+            try:
+                for share in (0.2, 0.5, 0.8):
+                    wait_until(lambda share=share: len(sent) >= total * share)  # type: ignore[misc]  # the default binds it
+                    server.kill()
+                    server.start()
+                for one in sending:
+                    one.result(PATIENCE)
+                wait_until(lambda: len(found) >= total)
+            finally:
+                done.set()
             for one in receiving:
                 one.result(PATIENCE)
         assert set(found) == {str(number) for number in range(total)}

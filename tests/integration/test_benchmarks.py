@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import math
 import os
 import subprocess
 import sys
@@ -28,6 +29,7 @@ PEERS = {
 }
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("group", GROUPS)
 def test_a_group_measures_each_figure_that_has_a_target(group: str, tmp_path: Path) -> None:
     missing = [name for name in PEERS[group] if importlib.util.find_spec(name) is None]
@@ -35,13 +37,14 @@ def test_a_group_measures_each_figure_that_has_a_target(group: str, tmp_path: Pa
         pytest.skip(f"not installed: {', '.join(missing)}; pip install -r benchmarks/requirements.txt")
     command = ["-m", "benchmarks", "--quick", "--only", group, "--output", str(tmp_path), "--folder", str(tmp_path)]
     done = subprocess.run(
-        [sys.executable, *command], check=False, cwd=ROOT, capture_output=True, text=True, timeout=110
+        [sys.executable, *command], check=False, cwd=ROOT, capture_output=True, text=True, timeout=280
     )
     assert done.returncode == 0, done.stderr
     found = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
     assert found["quick"]
     values = {figure["name"]: figure["value"] for figure in found["figures"]}
-    assert all(isinstance(value, float) and value >= 0 for value in values.values())
+    # A difference may come out below 0 in a run as short as this.
+    assert all(math.isfinite(value) for value in values.values())
     # A quick run has smaller objects, and says so in their names.
     wanted = {name.replace("1024 MiB", "16 MiB") for name in report.Targets().names([group])}
     assert wanted, "a group without a target measures nothing"

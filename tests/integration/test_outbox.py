@@ -4,25 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import logging
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
 from sqlalchemy import text
+from sqlalchemy.exc import OperationalError
 
 import portable
 from portable import aio
 from portable.config import Config
-from portable.errors import Unavailable
+from portable.errors import ConfigError, InvalidArgument, LimitExceeded, Unavailable
+from portable.threads import in_own_thread
 
 
-def config(folder: Path) -> Config:
+def config(folder: Path, *, main: str = "sqlite:main.db?durability=process", **profile: Any) -> Config:
     return Config.from_dict(
         {
             "default_profile": "local",
@@ -36,7 +42,8 @@ def config(folder: Path) -> Config:
             "profiles": {
                 "local": {
                     "default": "sqlite:app.db?durability=process",
-                    "bind": {"main": "sqlite:main.db?durability=process"},
+                    "bind": {"main": main},
+                    **profile,
                 }
             },
         },
@@ -182,6 +189,129 @@ def test_a_killed_relay_loses_nothing(cloud: portable.Cloud, tmp_path: Path) -> 
     main.relay(until_empty=True)
     found += bodies(jobs)
     assert {int(body) for body in found} == set(range(600))
+
+
+REFUSED: list[tuple[str, str, dict[str, Any], type[Exception]]] = [
+    ("send", "jobz", {}, ConfigError),
+    ("send", "events", {}, ConfigError),
+    ("send", "jobs", {"ordering_key": None}, InvalidArgument),
+    ("send", "jobs", {"ordering_key": 5}, InvalidArgument),
+    ("send", "jobs", {"attributes": {"n": 1}}, InvalidArgument),
+    ("send", "jobs", {"attributes": ["n"]}, InvalidArgument),
+    ("send", "jobs", {"attributes": {"n": "\ud800"}}, InvalidArgument),
+    ("send", "jobs", {"attributes": {"portable-n": "1"}}, InvalidArgument),
+    ("send", "jobs", {"body": "\ud800"}, InvalidArgument),
+    ("send", "jobs", {"body": object()}, InvalidArgument),
+    ("send", "jobs", {"delay": float("nan")}, InvalidArgument),
+    ("send", "jobs", {"body": b"x" * 2_000_000}, LimitExceeded),
+    ("publish", "events", {"attributes": {"n": 1}}, InvalidArgument),
+    ("append", "clicks", {"key": 5}, InvalidArgument),
+    ("append", "clicks", {"attributes": {"n": 1}}, InvalidArgument),
+]
+
+
+@pytest.mark.parametrize(("method", "resource", "how", "error"), REFUSED)
+def test_what_no_relay_could_deliver_is_refused_at_once(
+    tmp_path: Path, method: str, resource: str, how: Mapping[str, Any], error: type[Exception]
+) -> None:
+    strict = config(tmp_path, guard={"limits": ["aws"]})
+    with portable.connect(strict) as cloud:
+        main = cloud.database("main")
+        first: dict[str, dict[str, Any]] = {
+            "append": {"data": b"1"},
+            "publish": {"body": b"1"},
+            "send": {"body": b"1", "ordering_key": "k"},
+        }
+        with main.begin() as connection, pytest.raises(error):
+            getattr(main.outbox(connection), method)(resource, **{**first[method], **how})
+        assert main.relay(until_empty=True) == 0
+
+
+def test_a_row_of_another_program_that_is_damaged_is_kept_aside(cloud: portable.Cloud) -> None:
+    main, jobs = cloud.database("main"), cloud.queue("jobs")
+    with main.begin() as connection:
+        for number in range(3):
+            main.outbox(connection).send("jobs", str(number), ordering_key="k")
+        connection.execute(text("UPDATE portable_outbox SET attributes = '{\"n\": 1}' WHERE number = 1"))
+    assert main.relay(until_empty=True) == 2
+    assert bodies(jobs) == [b"1", b"2"]
+    with main.connect() as connection:
+        (left,) = connection.execute(text("SELECT number, failed FROM portable_outbox")).all()
+    assert left.number == 1
+    assert "attributes is no JSON object of strings" in left.failed
+
+
+def test_whoever_is_to_leave_it_empty_waits_for_the_leader(cloud: portable.Cloud) -> None:
+    main = cloud.database("main")
+    with main.begin() as connection:
+        main.outbox(connection).send("jobs", b"one", ordering_key="k")
+    assert main._driver.outbox_lead("another", 600)
+    stop = threading.Event()
+    relay = in_own_thread(main.relay, stop=stop, until_empty=True, interval=0.01)
+    try:
+        main._driver.outbox_resign("another")
+        assert relay.result(60) == 1
+    finally:
+        stop.set()
+
+
+def test_a_leader_of_a_clock_that_was_put_back_is_none(cloud: portable.Cloud) -> None:
+    main = cloud.database("main")
+    main._driver.create()
+    assert main._driver.outbox_lead("dead", 30)
+    with main.begin() as connection:
+        connection.execute(text("UPDATE portable_outbox_leader SET until = :until"), {"until": time.time() + 3600})
+    assert main._driver.outbox_lead("b", 30)
+
+
+class Heard(logging.Handler):
+    """Tells when a line was logged."""
+
+    def __init__(self, words: str) -> None:
+        super().__init__()
+        self.words, self.heard = words, threading.Event()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if self.words in record.getMessage():
+            self.heard.set()
+
+
+def test_a_relay_outlasts_a_database_that_is_locked(tmp_path: Path) -> None:
+    log, heard = logging.getLogger("portable"), Heard("cannot relay, trying again")
+    log.addHandler(heard)
+    stop = threading.Event()
+    with portable.connect(config(tmp_path, main="sqlite:main.db?busy_timeout=20ms")) as cloud:
+        main, jobs = cloud.database("main"), cloud.queue("jobs")
+        main._driver.create()
+        locking = sqlite3.connect(tmp_path / "main.db", isolation_level=None, timeout=60)
+        relay = in_own_thread(main.relay, stop=stop, interval=0.01)
+        try:
+            while locking.execute("SELECT count(*) FROM portable_outbox_leader").fetchone() == (0,):
+                assert not relay.done()
+            locking.execute("BEGIN IMMEDIATE")
+            assert heard.heard.wait(60)
+            locking.execute("ROLLBACK")
+            with main.session() as session:
+                sent(main, session)
+            (message,) = jobs.receive(wait=60)
+            message.ack()
+        finally:
+            locking.close()
+            stop.set()
+            log.removeHandler(heard)
+        assert relay.result(60) == 1
+
+
+def sent(main: portable.Database, session: Any) -> None:
+    """Send one message, however often the relay is in the way."""
+    while True:
+        try:
+            main.outbox(session).send("jobs", b"late", ordering_key="k")
+            session.commit()
+        except OperationalError:
+            session.rollback()
+        else:
+            return
 
 
 @pytest.mark.anyio

@@ -18,7 +18,6 @@ from typing import Any
 
 import pytest
 
-import portable.services.engine as engine_module
 from portable.config import Config
 from portable.errors import (
     AlreadyExists,
@@ -31,7 +30,7 @@ from portable.errors import (
 )
 from portable.services import Services
 from portable.services.catalogue import Catalogue, Repository
-from portable.services.instances import Instance, load, stored
+from portable.services.instances import load, stored
 from portable.services.ports import is_free
 from portable.services.runtimes import strays
 from portable.services.runtimes.process import ProcessRuntime
@@ -46,11 +45,12 @@ def services(tmp_path: Path) -> Iterator[Services]:
     """A project, whose services are all removed at the end."""
     engine = Services(tmp_path, catalogue=CATALOGUE)
     yield engine
-    for name in Services(tmp_path).home.names():
-        Services(tmp_path, catalogue=CATALOGUE).uninstall(name)
-    assert not list(strays.processes(engine.home.folder))
+    folder = engine.home.folder
+    for name in engine.home.names():
+        engine.uninstall(name)
+    assert not list(strays.processes(folder))
     assert not (tmp_path / ".portable").exists()
-    assert not engine.home.folder.exists()
+    assert not folder.exists()
 
 
 def until(condition: Callable[[], Any], seconds: float = 60) -> Any:
@@ -473,7 +473,9 @@ def test_needed_services_come_first_and_go_last(tmp_path: Path, services: Servic
     manifest = repository / "front" / "service.toml"
     text = manifest.read_text().replace('name = "echo"', 'name = "front"')
     text = text.replace("[probes.ready]", '[dependencies.echo]\nservice = "echo"\n\n[probes.ready]')
-    text = text.replace('environment = { ECHO = "a; # % \\"value\\"" }', 'environment = { ECHO = "${binding:echo/port}" }')
+    text = text.replace(
+        'environment = { ECHO = "a; # % \\"value\\"" }', 'environment = { ECHO = "${binding:echo/port}" }'
+    )
     manifest.write_text(text)
     both = Services(services.home.project, catalogue=Catalogue([Repository("tests", repository)]))
     both.install("front")
@@ -487,6 +489,170 @@ def test_needed_services_come_first_and_go_last(tmp_path: Path, services: Servic
     both.uninstall("echo")
 
 
-def test_the_engine_reports_to_nobody_by_default(services: Services) -> None:
-    assert isinstance(services.install("echo"), Instance)
-    assert engine_module.Health.__struct_fields__[0] == "name"
+def changed(tmp_path: Path, *replacements: tuple[str, str]) -> Catalogue:
+    """Give a repository with another revision of the server."""
+    repository = tmp_path / "newer"
+    shutil.rmtree(repository, ignore_errors=True)
+    shutil.copytree(HERE / "echo", repository / "echo")
+    path = repository / "echo" / "service.toml"
+    text = path.read_text()
+    for old, new in replacements:
+        assert old in text
+        text = text.replace(old, new, 1)
+    path.write_text(text)
+    return Catalogue([Repository("tests", repository)])
+
+
+NEWER = (('version = "1.0"', 'version = "2.0"'), ("revision = 1", 'revision = 2\nupgrades-from = ["1.*"]'))
+
+
+def test_an_upgrade_keeps_data_ports_and_secrets(tmp_path: Path, services: Services) -> None:
+    services.install("echo")
+    with Client(services) as client:
+        client.say("SET a kept")
+    binding = services.binding("echo", secrets=True)
+    newer = Services(tmp_path, catalogue=changed(tmp_path, *NEWER))
+    said: list[str] = []
+    newer.upgrade("echo", report=said.append)
+    assert said[0] == "stopping echo"
+    (health,) = newer.status()
+    assert (health.version, health.healthy) == ("2.0", True)
+    assert newer.binding("echo", secrets=True) == binding
+    with Client(newer) as client:
+        assert client.say("GET a") == "+kept"
+    newer.upgrade("echo")
+    assert newer.status()[0].healthy
+    with pytest.raises(PreconditionFailed, match="is of revision 2, and the repository has the older 1"):
+        services.upgrade("echo")
+    assert newer.status()[0].healthy
+
+
+def test_an_upgrade_that_would_not_read_the_data_is_refused(tmp_path: Path, services: Services) -> None:
+    services.install("echo")
+    pid = who(services)[0]
+    newer = Services(tmp_path, catalogue=changed(tmp_path, NEWER[0]))
+    with pytest.raises(PreconditionFailed, match=r"2\.0 does not take over the data of 1\.0 \(it takes none\)"):
+        newer.upgrade("echo")
+    assert who(services)[0] == pid
+
+
+def test_an_upgrade_that_does_not_come_up_goes_back(tmp_path: Path, services: Services) -> None:
+    services.install("echo", parameters={"password": "hunter22"})
+    newer = Services(tmp_path, catalogue=changed(tmp_path, *NEWER, ('default = "well"', 'default = "crash"')))
+    said: list[str] = []
+    with pytest.raises(Unavailable, match="as it was told, it crashes"):
+        newer.upgrade("echo", parameters={"password": "hunter33", "mode": "crash"}, report=said.append)
+    assert "going back to 1.0" in said
+    (health,) = services.status()
+    assert (health.version, health.healthy) == ("1.0", True)
+    assert services.binding("echo", secrets=True)["password"] == "hunter22"
+    assert sorted(path.name for path in (services.home.folder / "echo").glob("service*")) == ["service"]
+
+
+def test_parameters_plan_and_port_change_by_an_upgrade(services: Services) -> None:
+    services.install("echo")
+    services.upgrade("echo", parameters={"password": "changed1"}, plan="large")
+    assert services.status()[0].plan == "large"
+    assert services.binding("echo", secrets=True)["password"] == "changed1"
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        number = taken.getsockname()[1]
+        with pytest.raises(AlreadyExists, match="taken by another program"):
+            services.upgrade("echo", ports={"main": number})
+    services.up()
+    services.upgrade("echo", ports={"main": number})
+    assert services.binding("echo")["port"] == str(number)
+    assert who(services)[0]
+    with pytest.raises(ConfigError, match="has no plan 'larg'"):
+        services.upgrade("echo", plan="larg")
+
+
+def test_an_upgrade_that_was_interrupted_half_way_is_put_back(tmp_path: Path, services: Services) -> None:
+    services.install("echo")
+    services.down()
+    folder = services.home.folder / "echo"
+    (folder / "service").rename(folder / "service.old")
+    assert stored(services.home, "echo") is not None
+    (folder / "service").rename(folder / "service.old")
+    shutil.copytree(changed(tmp_path, *NEWER).repositories[0].folder / "echo", folder / "service")
+    services.up()
+    assert services.status()[0].version == "1.0"
+    assert not (folder / "service.old").exists()
+
+
+def test_a_backup_is_restored_into_an_empty_instance(tmp_path: Path, services: Services) -> None:
+    services.install("echo")
+    with Client(services) as client:
+        client.say("SET a kept")
+    file = tmp_path / "echo.backup"
+    made = services.backup("echo", file)
+    assert (made.service, made.instance, made.method) == ("echo", "echo", "volumes")
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert services.status()[0].healthy
+    with pytest.raises(AlreadyExists, match="choose another name"):
+        services.backup("echo", file)
+    services.install("echo", name="other")
+    with Client(services, "other") as client:
+        client.say("SET b gone")
+    services.down(["other"])
+    services.restore("other", file)
+    assert services.status(["other"])[0].status == "stopped"
+    services.up(["other"])
+    with Client(services, "other") as client:
+        assert client.say("GET a") == "+kept"
+        assert client.say("GET b") == "-NONE"
+
+
+def test_a_backup_that_does_not_fit_restores_nothing(tmp_path: Path, services: Services) -> None:
+    services.install("echo")
+    file = tmp_path / "echo.backup"
+    services.backup("echo", file)
+    with Client(services) as client:
+        client.say("SET a kept")
+    content = file.read_bytes()
+    cut, other = tmp_path / "cut", tmp_path / "other"
+    cut.write_bytes(content[: len(content) // 2])
+    other.write_bytes(b"something else")
+    for wrong in (cut, other):
+        with pytest.raises(IntegrityError, match="damaged|no backup"):
+            services.restore("echo", wrong)
+    newer = Services(tmp_path, catalogue=changed(tmp_path, *NEWER))
+    newer.upgrade("echo")
+    with pytest.raises(PreconditionFailed, match="install that version, restore, and upgrade"):
+        newer.restore("echo", file)
+    with Client(services) as client:
+        assert client.say("GET a") == "+kept"
+
+
+DUMPS = """
+[backup.backup]
+command = ["${command:python}", "-c", "import sys; print(open(sys.argv[1] + '/a').read())", "${volume:data}"]
+
+[backup.restore]
+command = ["${command:python}", "-c", "import sys; open(sys.argv[1] + '/a', 'w').write(sys.stdin.read().strip())", "${volume:data}"]
+
+[provides]"""
+
+
+def test_a_dump_is_made_and_read_while_the_server_runs(tmp_path: Path, services: Services) -> None:
+    dumping = Services(tmp_path, catalogue=changed(tmp_path, ("\n[provides]", DUMPS)))
+    dumping.install("echo")
+    file = tmp_path / "echo.backup"
+    with pytest.raises(Unavailable, match="the backup of echo failed: .*No such file"):
+        dumping.backup("echo", file)
+    assert not file.exists()
+    with Client(dumping) as client:
+        client.say("SET a kept")
+        assert dumping.backup("echo", file).method == "dump"
+        client.say("SET a changed")
+        dumping.restore("echo", file)
+        assert client.say("GET a") == "+kept"
+    dumping.down()
+    with pytest.raises(PreconditionFailed, match="services up echo"):
+        dumping.backup("echo", tmp_path / "second")
+
+
+def test_what_keeps_no_data_is_not_backed_up(tmp_path: Path, services: Services) -> None:
+    forgetful = Services(tmp_path, catalogue=changed(tmp_path, ("persistent = true", "persistent = false")))
+    forgetful.install("echo")
+    with pytest.raises(PreconditionFailed, match="keeps no data"):
+        forgetful.backup("echo", tmp_path / "file")

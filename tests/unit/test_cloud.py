@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import inspect
 import logging
 import sys
@@ -296,3 +297,40 @@ def test_a_cloud_closes_the_rest_where_one_fails(tmp_path: Path, monkeypatch: py
         with pytest.raises(Closed):
             call()
     cloud.close()
+
+
+def test_types_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    def job() -> Any:
+        @dataclasses.dataclass
+        class Job:
+            number: int
+
+        return Job
+
+    first, second = job(), job()
+    assert repr(first) == repr(second)
+    with portable.connect(config(tmp_path)) as cloud:
+        assert cloud.queue("jobs", type=first) is not cloud.queue("jobs", type=second)
+        assert cloud.queue("jobs", type=first) is cloud.queue("jobs", type=first)
+        assert cloud.queue("jobs") in cloud.resources(), "a check looks at what the application uses"
+
+
+def test_a_subscription_is_of_one_topic(tmp_path: Path) -> None:
+    with portable.connect(config(tmp_path)) as cloud:
+        mailer = cloud.subscription("mailer")
+        assert cloud.subscription("mailer", topic="events") is mailer
+        with pytest.raises(ConfigError, match="'mailer' is fed by 'events', not by 'others'"):
+            cloud.subscription("mailer", topic="others")
+
+
+def test_a_resource_that_cannot_be_closed_still_closes_its_cloud() -> None:
+    queue = portable.open_queue("memory:")
+
+    def close() -> None:
+        raise Unavailable("the line was cut")
+
+    queue._driver.close = close  # type: ignore[method-assign]
+    with pytest.raises(Unavailable):
+        queue.close()
+    with pytest.raises(Closed):
+        queue._owned.queue("queue")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import functools
 import io
+import queue
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
@@ -14,7 +16,7 @@ import pytest
 from portable import _concurrency as plain
 from portable.aio import _concurrency as twin
 from portable.batches import Page
-from portable.errors import DeadlineExceeded, NotFound, Throttled
+from portable.errors import DeadlineExceeded, InvalidArgument, NotFound, Throttled
 from portable.hooks import Running
 from portable.threads import in_own_thread
 from portable_embedded.memory import News
@@ -535,3 +537,164 @@ def test_what_is_not_closed_is_not_written() -> None:
     del writer
     assert Writer.closings == 0
     AioWriter().__del__()
+
+
+@faces
+def test_every_hook_hears_of_the_end_whatever_another_raises(run: Callable[..., Any]) -> None:
+    lines: list[str] = []
+    with pytest.raises(Throttled, match="the answer was lost"):
+        run((Diary("a", lines), Unforgiving("b", lines)), lambda: lines.append("work"))
+    assert lines[2:] == ["work", "b ends with NoneType", "a ends with Throttled"]
+
+
+@faces
+@pytest.mark.parametrize("hooks", [0, 1])
+@pytest.mark.parametrize(
+    ("timeout", "error"),
+    [("5", InvalidArgument), (float("nan"), InvalidArgument), (True, InvalidArgument), (-1, DeadlineExceeded)],
+)
+def test_a_timeout_is_a_number_of_seconds(
+    run: Callable[..., Any], hooks: int, timeout: Any, error: type[Exception]
+) -> None:
+    lines: list[str] = []
+    with pytest.raises(error, match=r"jobs \(acme\) do: .*timeout"):
+        run((Diary("a", lines),) * hooks, lambda: lines.append("work"), timeout=timeout)
+    assert lines == []
+
+
+def test_steps_of_the_twin_with_hooks_take_the_time_they_are_given() -> None:
+    lines: list[str] = []
+
+    async def main() -> None:
+        begun = asyncio.Event()
+
+        async def work(_: int) -> None:
+            asyncio.get_running_loop().call_later(0.05, begun.set)
+            await begun.wait()
+
+        # The usual timeout is long over when the first step comes.
+        queue = aio_thing(Driver(), timeout=0.001, hooks=(Diary("a", lines),))
+        queue._opened = True
+        assert [step async for step in queue.steps(work, 1)] == [None]
+
+    asyncio.run(main())
+    assert lines[-1] == "a ends with NoneType"
+
+
+def test_steps_are_closed_with_whoever_takes_them() -> None:
+    ended: list[str] = []
+
+    class Endless(type(thing(Driver()))):  # type: ignore[misc]  # the things of these tests
+        @plain.iteration
+        def endless(self) -> Iterator[int]:
+            try:
+                while True:
+                    yield 1
+            finally:
+                ended.append("closed")
+
+    for hooks in ((), (Diary("a", []),)):
+        queue = thing(Driver(), hooks=hooks)
+        queue.__class__ = Endless
+        steps = queue.endless()  # type: ignore[attr-defined]
+        next(steps)
+        steps.close()
+    assert ended == ["closed"] * 2
+
+
+@pytest.mark.parametrize("hooks", [0, 1])
+def test_an_applications_own_timeout_stays_its_own(hooks: int) -> None:
+    def work() -> None:
+        raise TimeoutError("the socket of the application")
+
+    async def main(driver: Driver, method: str) -> None:
+        async def call() -> None:
+            work()
+
+        queue = aio_thing(driver, hooks=(Diary("a", []),) * hooks)
+        try:
+            await getattr(queue, method)(call)
+        finally:
+            await queue.close()
+            await queue._host.close()
+
+    with pytest.raises(TimeoutError, match=r"^the socket of the application$"):
+        thing(Driver(), hooks=(Diary("a", []),) * hooks).do(work)
+    for driver, method in ((Driver(), "do"), (Instant(), "do"), (Driver(), "do_long")):
+        with pytest.raises(TimeoutError, match=r"^the socket of the application$"):
+            asyncio.run(main(driver, method))
+
+
+def test_hooks_see_the_same_error_of_a_timeout_in_both_faces() -> None:
+    lines: list[str] = []
+
+    async def main() -> None:
+        queue = aio_thing(Driver(), hooks=(Diary("a", lines),))
+        with pytest.raises(DeadlineExceeded):
+            await queue.do(asyncio.Event().wait, timeout=0.001)
+        await queue.close()
+        await queue._host.close()
+
+    asyncio.run(main())
+    assert lines[-1] == "a ends with DeadlineExceeded"
+
+
+def test_a_none_among_chunks_does_not_end_them() -> None:
+    async def main() -> None:
+        host = twin.Host()
+        try:
+            assert [chunk async for chunk in twin.chunks([b"a", None, b"b"], 2, host)] == [b"a", None, b"b"]
+        finally:
+            await host.close()
+
+    assert list(plain.chunks([b"a", None, b"b"], 2, plain.Host())) == [b"a", None, b"b"]
+    asyncio.run(main())
+
+
+def test_plain_handlers_of_the_twin_run_side_by_side_and_leave_no_thread() -> None:
+    before = set(threading.enumerate())
+    together = threading.Barrier(40)
+
+    async def main() -> None:
+        await asyncio.gather(*(twin.called(lambda _: together.wait(PATIENCE), None) for _ in range(40)))
+
+    asyncio.run(main())
+    for thread in set(threading.enumerate()) - before:
+        thread.join(PATIENCE)
+        assert not thread.is_alive()
+
+
+def test_a_handler_that_nobody_awaits_is_refused() -> None:
+    class Handler:
+        async def __call__(self, argument: object) -> None:
+            raise AssertionError("never begun")
+
+    with pytest.raises(InvalidArgument, match=r"use portable\.aio"):
+        plain.called(Handler(), None)
+
+
+def test_calls_side_by_side_and_kept_calls_are_of_the_callers_context() -> None:
+    of: contextvars.ContextVar[str] = contextvars.ContextVar("of")
+    of.set("caller")
+    assert plain.gather([of.get] * 3, concurrency=3, host=plain.Host()) == ["caller"] * 3
+    seen: queue.SimpleQueue[str] = queue.SimpleQueue()
+    with plain.kept(0.001, lambda: seen.put(of.get())):
+        assert seen.get(timeout=PATIENCE) == "caller"
+
+
+def test_closing_the_host_of_the_twin_leaves_the_loop_to_what_is_under_way() -> None:
+    async def main() -> None:
+        host, loop = twin.Host(), asyncio.get_running_loop()
+        begun, answered = asyncio.Event(), threading.Event()
+
+        def ask_the_loop() -> bool:
+            loop.call_soon_threadsafe(begun.set)
+            loop.call_soon_threadsafe(loop.call_later, 0.01, answered.set)
+            return answered.wait(PATIENCE)
+
+        call = asyncio.ensure_future(twin.in_thread(host, ask_the_loop))
+        await begun.wait()
+        await host.close()
+        assert await call
+
+    asyncio.run(main())

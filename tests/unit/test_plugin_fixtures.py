@@ -346,3 +346,22 @@ def test_the_async_cloud(application: pytest.Pytester) -> None:
                     pass
         """,
     )
+
+
+def test_what_an_outbox_could_not_deliver_is_due_by_the_clock(application: pytest.Pytester) -> None:
+    passes(
+        application,
+        """
+        from portable.errors import Unavailable
+
+        def test_it(portable_cloud, portable_clock, portable_faults):
+            main = portable_cloud.database("main")
+            with main.begin() as connection:
+                main.outbox(connection).send("jobs", b"x")
+            portable_faults.fail("jobs.send_many", Unavailable)
+            assert main.relay(until_empty=True) == 0
+            assert main.relay(until_empty=True) == 0
+            portable_clock.advance(2)
+            assert main.relay(until_empty=True) == 1
+        """,
+    )

@@ -551,3 +551,14 @@ def test_dead_letters_of_backends_that_move_them_themselves() -> None:
         letter.nack()
         assert jobs.redrive() == 1
         assert wire.dead_letter_name("jobs") == "jobs-dead"
+
+
+def test_a_coroutine_function_is_no_handler_here() -> None:
+    async def handler(message: object) -> None:
+        raise AssertionError("never called")
+
+    with portable.open_queue("memory:") as queue:
+        queue.send(b"1")
+        with pytest.raises(errors.InvalidArgument, match="which only a queue of the async face awaits"):
+            queue.consume(handler, idle_timeout=0)
+        assert queue.stats().ready == 1

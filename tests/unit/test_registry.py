@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib.metadata import EntryPoint
 
 import pytest
 
@@ -92,3 +93,18 @@ def test_a_star_takes_the_schemes_that_nobody_names() -> None:
     assert provider("sqlite", "database").path != "somewhere:Any"
     with pytest.raises(ConfigError, match="acme: serves no queue"):
         provider("acme", "queue")
+
+
+def test_an_installed_adapter_that_is_broken_hides_no_other(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    broken = EntryPoint("acme", "portable_of_nobody:adapter", "portable.adapters")
+    whole = EntryPoint("embedded", "portable_embedded:adapter", "portable.adapters")
+    monkeypatch.setattr(registry, "entry_points", lambda group: [broken, whole])
+    registry.installed.cache_clear()
+    try:
+        assert schemes("queue") == ["memory", "sqlite"]
+        (record,) = caplog.records
+        assert "'portable_of_nobody:adapter' cannot be loaded" in record.getMessage()
+    finally:
+        registry.installed.cache_clear()

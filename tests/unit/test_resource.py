@@ -243,3 +243,33 @@ def test_after_a_fork_it_makes_its_driver_anew() -> None:
     assert call.result(PATIENCE) == "done"
     assert [driver.opened for driver in drivers] == [1, 1]
     assert drivers[0].closed == 0
+
+
+def test_what_is_closed_while_it_opens_is_closed_again() -> None:
+    driver = Driver()
+    queue = thing(driver)
+    driver.opening.clear()
+    call = in_own_thread(queue.do, nothing)
+    assert driver.begun.wait(PATIENCE)
+    queue.close()
+    driver.opening.set()
+    with pytest.raises(Closed, match="the queue is closed"):
+        call.result(PATIENCE)
+    assert not queue._opened
+    assert driver.closed == 2
+
+
+def test_a_check_of_the_twin_keeps_to_its_time() -> None:
+    async def main() -> None:
+        driver = Driver()
+        queue = aio_thing(driver)
+        driver.opening.clear()
+        try:
+            with pytest.raises(DeadlineExceeded, match=r"jobs \(acme\) check: the timeout ran out"):
+                await queue.check(timeout=0.01)
+        finally:
+            driver.opening.set()
+            await queue.close()
+            await queue._host.close()
+
+    asyncio.run(main())

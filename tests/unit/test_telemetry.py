@@ -281,3 +281,27 @@ def test_without_a_provider_nothing_is_done(tmp_path: Any) -> None:
     assert (answer["hooks"], answer["spans"], answer["metrics"]) == (0, [], None)
     assert answer["attributes"] == {"a": "b"}
     assert run(NOT_INSTALLED, tmp_path) == {"hooks": 0, "loaded": []}
+
+
+OUTBOX = """
+trace.set_tracer_provider(provider)
+config = portable.Config.from_dict({
+    "default_profile": "local",
+    "profiles": {"local": {"default": "memory:", "bind": {"main": "sqlite:main.db"}}},
+    "resources": {"jobs": {"kind": "queue"}, "main": {"kind": "database"}},
+})
+with portable.connect(config) as cloud:
+    main = cloud.database("main")
+    with trace.get_tracer("app").start_as_current_span("application"), main.begin() as connection:
+        main.outbox(connection).send("jobs", b"1")
+    main.relay(until_empty=True)
+    cloud.queue("jobs").consume(lambda message: None, max_messages=1)
+report()
+"""
+
+
+def test_what_left_through_an_outbox_is_of_the_trace_of_its_transaction(tmp_path: Any) -> None:
+    answer = run(PROVIDERS + OUTBOX, tmp_path)
+    (application,) = named(answer, "application")
+    (processed,) = named(answer, "process jobs")
+    assert (processed["trace"], processed["parent"]) == (application["trace"], application["id"])

@@ -45,6 +45,9 @@ def test_a_url_is_taken_apart(text: str, parts: dict[str, object]) -> None:
     ("text", "told"),
     [
         ("", "starts with no scheme"),
+        ("sqlite:a%00b", "it holds a NUL character"),
+        ("sqlite:a%ffb", "what it writes with % is not UTF-8"),
+        ("redis://:pass%ff@h/0?x=%ff", "what it writes with % is not UTF-8"),
         ("photos", "starts with no scheme"),
         ("/var/app.db", "starts with no scheme"),
         ("5s://x", "starts with no scheme"),

@@ -27,10 +27,12 @@ class Driver:
     def __init__(self) -> None:
         self.opened = self.closed = self.checked = 0
         self.failing: list[Exception] = []
+        self.begun = threading.Event()
         self.opening = threading.Event()
         self.opening.set()
 
     def open(self) -> None:
+        self.begun.set()
         assert self.opening.wait(60)
         self.opened += 1
         if self.failing:

@@ -95,6 +95,14 @@ class Runtime(Protocol):
         """Give the last lines that the server wrote, and, to follow, the coming ones."""
         ...
 
+    def save_volumes(self, instance: Instance, target: IO[bytes]) -> None:
+        """Write a tar of the volumes of an instance that is down."""
+        ...
+
+    def load_volumes(self, instance: Instance, source: IO[bytes]) -> None:
+        """Have the volumes of an instance that is down hold what a tar holds, and nothing else."""
+        ...
+
     def remove(self, instance: Instance, *, keep_data: bool) -> None:
         """Remove everything that `prepare` and `start` made, but the volumes where they are to be kept."""
         ...

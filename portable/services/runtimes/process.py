@@ -8,6 +8,7 @@ import shlex
 import shutil
 import signal
 import subprocess  # nosec B404 # servers are programs
+import tarfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -89,6 +90,8 @@ class ProcessRuntime:
         """Fetch the software, write the files, and run what is left of the setup."""
         account = unprivileged()
         folder = instance.folder
+        if not (folder / "volumes").exists() and (folder / "volumes.old").exists():
+            (folder / "volumes.old").rename(folder / "volumes")  # a restore was interrupted between its two moves
         for part in ("volumes", "files", "logs"):
             make_folder(folder / part)
         make_private(folder / "run", account)
@@ -176,7 +179,7 @@ class ProcessRuntime:
                 if not is_free(port):
                     raise AlreadyExists(
                         f"port {port} ({name} of {instance.name}) is taken by another program; end that one, or "
-                        f"install again with --port {name}=…"
+                        f"choose another with: portable services upgrade {instance.name} --port {name}=…"
                     )
             supervisor.start(instance.name)
 
@@ -264,7 +267,7 @@ class ProcessRuntime:
         if os.geteuid() == 0:
             identity = {"user": account.uid, "group": account.gid, "extra_groups": []}
         try:
-            process: subprocess.Popen[bytes] = subprocess.Popen[bytes](  # noqa: S603 # nosec B603 # no shell; arguments come from a checked manifest
+            process: subprocess.Popen[bytes] = subprocess.Popen[bytes](  # nosec B603 # no shell; arguments come from a checked manifest
                 command,
                 cwd=instance.folder / "run",
                 env=self._environment(instance, {**_process(instance).environment, **(environment or {})}),
@@ -312,15 +315,37 @@ class ProcessRuntime:
         if follow:
             yield from _following(path)
 
+    def save_volumes(self, instance: Instance, target: IO[bytes]) -> None:
+        """Write a tar of the folder that holds the volumes."""
+        with tarfile.open(fileobj=target, mode="w") as archive:
+            archive.add(instance.folder / "volumes", arcname=".")
+
+    def load_volumes(self, instance: Instance, source: IO[bytes]) -> None:
+        """Unpack a tar beside the volumes, and put it in their place whole."""
+        account = unprivileged()
+        new, old = instance.folder / "volumes.new", instance.folder / "volumes.old"
+        for path in (new, old):
+            shutil.rmtree(path, ignore_errors=True)
+        make_folder(new)
+        with tarfile.open(fileobj=source) as archive:
+            archive.extractall(new, filter="data")  # nosec B202 # the filter keeps everything inside
+        for path in new.rglob("*"):
+            if os.geteuid() == 0:
+                os.chown(path, *account.owner, follow_symlinks=False)
+        (instance.folder / "volumes").rename(old)
+        new.rename(instance.folder / "volumes")
+        shutil.rmtree(old)
+
     def remove(self, instance: Instance, *, keep_data: bool) -> None:
         """End the server, and remove what is the instance's alone."""
         with instance.home.locked("supervisor"):
             (instance.folder / FRAGMENT).unlink(missing_ok=True)
             Supervisor(instance.home).forget(instance.name)
         strays.end(list(strays.processes(instance.home.folder, instance.name)))
-        for part in ("files", "run", "logs", *(() if keep_data else ("volumes",))):
+        for part in ("files", "run", "logs", "volumes.new", "volumes.old", *(() if keep_data else ("volumes",))):
             shutil.rmtree(instance.folder / part, ignore_errors=True)
-        (instance.folder / _SPEC).unlink(missing_ok=True)
+        for file in (_SPEC, strays.NOTE):
+            (instance.folder / file).unlink(missing_ok=True)
 
 
 def make_private(path: Path, account: Account) -> None:

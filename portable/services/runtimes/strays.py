@@ -1,4 +1,8 @@
-"""Processes of a project's services that nobody watches over any more, found by a variable in their environment."""
+"""Processes of a project's services, found whether or not anybody watches over them: by a mark, and by a note.
+
+The mark is a variable in their environment, which their children have too. The note is the file in which a server's
+launcher wrote down its id, for servers that write over their environment.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +13,16 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["MARK", "NAME_MARK", "end", "processes", "wait_gone"]
+__all__ = ["MARK", "NAME_MARK", "NOTE", "end", "processes", "wait_gone"]
 
 MARK = "PORTABLE_SERVICES"
 """The variable that every process of a project's services has: the services' folder."""
 
 NAME_MARK = "PORTABLE_SERVICE"
 """The variable that holds the instance's name."""
+
+NOTE = "server.pid"
+"""The file in an instance's folder that holds the id of the server's process, and when that started."""
 
 
 def processes(folder: Path, name: str | None = None) -> Iterator[int]:
@@ -28,11 +35,25 @@ def processes(folder: Path, name: str | None = None) -> Iterator[int]:
     wanted = {f"{MARK}={folder}".encode()}
     if name is not None:
         wanted.add(f"{NAME_MARK}={name}".encode())
+    noted = set(_noted(folder, name or "*"))
     for entry in Path("/proc").glob("[0-9]*"):
         # Processes come and go, and those of other users are not ours.
         with contextlib.suppress(OSError):
-            if wanted <= set((entry / "environ").read_bytes().split(b"\0")):
+            if int(entry.name) in noted or wanted <= set((entry / "environ").read_bytes().split(b"\0")):
                 yield int(entry.name)
+
+
+def _noted(folder: Path, name: str) -> Iterator[int]:
+    for path in folder.glob(f"{name}/{NOTE}"):
+        with contextlib.suppress(OSError, ValueError):
+            pid, start = map(int, path.read_text(encoding="ascii").split())
+            if _start(pid) == start:
+                yield pid
+
+
+def _start(pid: int) -> int:
+    stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    return int(stat.rpartition(")")[2].split()[19])
 
 
 def end(pids: list[int], *, timeout: float = 10.0) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import platform
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import msgspec
 
-from portable.errors import PortableError, Unavailable, Unsupported
+from portable.errors import DeadlineExceeded, PortableError, Unavailable, Unsupported
 from portable.services.accounts import unprivileged, which
 from portable.services.home import Home, make_folder, write_private
 from portable.services.manifest import Software
@@ -171,8 +172,9 @@ def unused(home: Home, used: Callable[[], Collection[str]]) -> None:
     """
     if not home.packages.is_dir():
         return
-    for folder in home.packages.iterdir():
+    for folder in list(home.packages.iterdir()):
         name = folder.name.lstrip(".").rpartition("-")[0] if folder.name.startswith(".") else folder.name
-        with home.locked(_lock_of(name)):
+        # Whoever holds the lock is about to use it.
+        with contextlib.suppress(DeadlineExceeded), home.locked(_lock_of(name), timeout=0):
             if folder.name not in used():
                 shutil.rmtree(folder, ignore_errors=True)

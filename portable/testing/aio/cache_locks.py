@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from time import monotonic
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -17,7 +17,13 @@ __all__ = ["CacheLockCases"]
 
 
 class CacheLockCases(Suite):
-    """What `lock` guarantees where it is declared, and that it is refused where not."""
+    """What `lock` guarantees where it is declared, and that it is refused where not.
+
+    Attributes:
+        lease: seconds that short leases and lives have; a backend on this machine keeps ones of less than a second.
+    """
+
+    lease: ClassVar[float] = 1.0
 
     @lacks("lock")
     async def test_lock_is_refused(self) -> None:
@@ -119,7 +125,7 @@ class CacheLockCases(Suite):
     @needs("lock")
     async def test_a_lock_that_ran_out_is_lost(self) -> None:
         one, other = self.open(), self.open()
-        lost = await one.lock("l", ttl=1)
+        lost = await one.lock("l", ttl=self.lease)
         held = await other.lock("l", ttl=60, wait=30)
         with pytest.raises(LeaseLost):
             await lost.extend()
@@ -136,16 +142,18 @@ class CacheLockCases(Suite):
     async def test_leaving_the_block_of_a_lost_lock_raises(self) -> None:
         one, other = self.open(), self.open()
         with pytest.raises(LeaseLost):
-            async with one.lock("l", ttl=1):
+            async with one.lock("l", ttl=self.lease):
                 await other.lock("l", ttl=60, wait=30)
 
     @needs("lock")
     async def test_an_extended_lock_stays(self) -> None:
         one, other = self.open(), self.open()
-        lock = await one.lock("l", ttl=5)
+        # Long enough to be extended in time, though the process be held up for a while.
+        ttl = max(2, 5 * self.lease)
+        lock = await one.lock("l", ttl=ttl)
         await lock.extend(300)
         with pytest.raises(DeadlineExceeded):
-            await other.lock("l", ttl=60, wait=5.5)
+            await other.lock("l", ttl=60, wait=1.1 * ttl)
         await lock.release()
         with pytest.raises(LeaseLost):
             await lock.extend()
@@ -166,7 +174,7 @@ class CacheLockCases(Suite):
             async with cache.lock("l", ttl=60) as lock:
                 tokens.append(lock.token)
             await cache.clear()
-        lost = await one.lock("l", ttl=1)
+        lost = await one.lock("l", ttl=self.lease)
         tokens.append(lost.token)
         async with other.lock("l", ttl=60, wait=30) as lock:
             tokens.append(lock.token)

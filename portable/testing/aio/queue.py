@@ -198,7 +198,7 @@ class QueueSuite(QueueLeaseCases, QueueOrderCases, QueueConsumingCases):
         """A message is in its own queue only."""
         one, other = self.open("one"), self.open("other")
         await one.send(b"for one")
-        assert await other.receive(wait=0.2) == []
+        assert await other.receive(wait=0.2 * self.lease) == []
         assert [message.body for message in await self.received(one)] == [b"for one"]
 
     async def test_messages_survive_a_restart(self) -> None:
@@ -215,9 +215,9 @@ class QueueSuite(QueueLeaseCases, QueueOrderCases, QueueConsumingCases):
         """However many receive at once, each message goes to one of them."""
         sent = set((await self.open().send_many([str(number) for number in range(40)])).results)
         receivers = [self.open() for _ in range(8)]
-        calls = [functools.partial(receiver.receive, 10, wait=0.5) for receiver in receivers]
+        calls = [functools.partial(receiver.receive, 10, wait=0.2 * self.lease) for receiver in receivers]
         found: list[str] = []
-        for _ in range(20):
+        for _ in range(50):
             for messages in await race(calls):
                 assert not isinstance(messages, BaseException)
                 found += [message.id for message in messages]
@@ -266,7 +266,7 @@ class QueueSuite(QueueLeaseCases, QueueOrderCases, QueueConsumingCases):
         result = await queue.send_many([Outgoing(b"repeat", dedup_id="a"), Outgoing(b"second", dedup_id="b")])
         assert result.results[0] == first
         assert [message.body for message in await self.received(queue)] == [b"second"]
-        assert await queue.receive(wait=0.2) == []
+        assert await queue.receive(wait=0.2 * self.lease) == []
 
     @needs("dedup")
     async def test_dedup_races(self) -> None:
@@ -275,7 +275,7 @@ class QueueSuite(QueueLeaseCases, QueueOrderCases, QueueConsumingCases):
         ids = await race([functools.partial(handle.send, b"once", dedup_id="same") for handle in handles])
         assert len(set(ids)) == 1
         assert len(await self.received(handles[0])) == 1
-        assert await handles[0].receive(wait=0.2) == []
+        assert await handles[0].receive(wait=0.2 * self.lease) == []
 
     @lacks("dedup")
     async def test_no_dedup(self) -> None:
@@ -290,7 +290,7 @@ class QueueSuite(QueueLeaseCases, QueueOrderCases, QueueConsumingCases):
         await queue.send_many([b"1", b"2", b"3"])
         await self.received(queue, ack=False)
         await queue.purge()
-        assert await queue.receive(10, wait=0.2) == []
+        assert await queue.receive(10, wait=0.2 * self.lease) == []
         await queue.send(b"after")
         assert [message.body for message in await self.received(queue)] == [b"after"]
 

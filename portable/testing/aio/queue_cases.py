@@ -55,7 +55,7 @@ class QueueCases(Suite):
         deadline = monotonic() + self.patience
         while monotonic() < deadline:
             assert await queue.receive(wait=0) == []
-            letters = await queue.dead_letters.receive(wait=1)
+            letters = await queue.dead_letters.receive(wait=self.lease)
             if letters:
                 return letters[0]
         raise AssertionError(f"no dead letter came within {self.patience} s")

@@ -78,7 +78,7 @@ class QueueConsumingCases(QueueCases):
         assert await queue.consume(handle, max_messages=2) == 2
         assert len(seen) == 2
         assert seen[1] > seen[0]
-        assert await queue.receive(wait=0.2) == []
+        assert await queue.receive(wait=0.2 * self.lease) == []
 
     async def test_consume_buries(self) -> None:
         """After the last delivery the exception is the reason of the dead letter."""
@@ -138,11 +138,11 @@ class QueueConsumingCases(QueueCases):
         others: list[Any] = []
 
         async def handle(_: Any) -> None:
-            others.extend(await other.receive(wait=1.3 * lease))
+            others.extend(await other.receive(wait=1.15 * lease))
 
         assert await queue.consume(handle, max_messages=1) == 1
         assert others == []
-        assert await other.receive(wait=0.2) == []
+        assert await other.receive(wait=0.2 * self.lease) == []
 
     async def test_consume_leaves_a_hung_handler(self) -> None:
         """A handler that does not end in time loses its message to somebody else."""

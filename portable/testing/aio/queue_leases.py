@@ -74,7 +74,7 @@ class QueueLeaseCases(QueueCases):
     @needs("exact_count")
     async def test_deliveries_are_counted_exactly(self) -> None:
         """Each delivery counts one, whether the last ended with its lease or was given back."""
-        queue = self.open(visibility_timeout=1, max_deliveries=10)
+        queue = self.open(visibility_timeout=self.lease, max_deliveries=10)
         await queue.send(b"body")
         for count in (1, 2, 3):
             (message,) = await self.received(queue, ack=False)
@@ -138,7 +138,7 @@ class QueueLeaseCases(QueueCases):
         await queue.send(b"body")
         (message,) = await self.received(queue, ack=False)
         await message.extend(600)
-        assert await queue.receive(wait=4 * self.lease) == []
+        assert await queue.receive(wait=3.5 * self.lease) == []
         await message.ack()
         with pytest.raises(errors.LeaseLost):
             await message.extend(10)
@@ -195,7 +195,7 @@ class QueueLeaseCases(QueueCases):
         async with third as held:
             assert held is third
         assert first.id == second.id == third.id
-        assert await queue.receive(wait=0.2) == []
+        assert await queue.receive(wait=0.2 * self.lease) == []
 
     async def test_dead_letter_after_nacks(self) -> None:
         """After its last delivery a message is a dead letter, with all that it had, the reason and its id."""
@@ -211,7 +211,7 @@ class QueueLeaseCases(QueueCases):
         assert letter.original_id == sent
         assert letter.dead_reason
         await letter.ack()
-        assert await queue.dead_letters.receive(wait=0.2) == []
+        assert await queue.dead_letters.receive(wait=0.2 * self.lease) == []
 
     async def test_dead_letter_after_leases(self) -> None:
         """A message whose last lease runs out is a dead letter, too."""

@@ -28,7 +28,7 @@ class QueueOrderCases(QueueCases):
         first = await self.received(queue, 2, ack=False)
         assert sorted(message.body for message in first) == [b"a1", b"b1"]
         assert {message.ordering_key for message in first} == {"a", "b"}
-        assert await queue.receive(10, wait=0.2) == []
+        assert await queue.receive(10, wait=0.2 * self.lease) == []
         await queue.ack_many(first)
         assert [message.body for message in await self.received(queue)] == [b"a2"]
         assert [message.body for message in await self.received(queue)] == [b"a3"]
@@ -43,7 +43,7 @@ class QueueOrderCases(QueueCases):
 
         async def handle(receiver: Any) -> None:
             while sum(map(len, handled.values())) < 12 * len(keys):
-                for message in await receiver.receive(3, wait=0.2):
+                for message in await receiver.receive(3, wait=0.2 * self.lease):
                     handled[message.ordering_key].append(int(message.body))
                     await message.ack()
 
@@ -110,7 +110,7 @@ class QueueOrderCases(QueueCases):
         assert sorted(result.failed) == [1, 2]
         assert result.failed[2].retryable
         assert sorted(message.body for message in await self.received(queue, 2)) == [b"a1", b"b1"]
-        assert await queue.receive(wait=0.2) == []
+        assert await queue.receive(wait=0.2 * self.lease) == []
 
     @needs("ordered")
     async def test_ordered_needs_a_key(self) -> None:

@@ -47,7 +47,7 @@ class TopicSuite(QueueCases):
             (message,) = await self.received(subscription)
             assert message.body == b"\x00\xff body"
             assert message.attributes == {"type": "order.paid", "empty": ""}
-            assert await subscription.receive(wait=0.2) == []
+            assert await subscription.receive(wait=0.2 * self.lease) == []
 
     async def test_without_subscriptions(self) -> None:
         """What nobody subscribes to is published all the same, and gone."""
@@ -57,7 +57,7 @@ class TopicSuite(QueueCases):
         await self.made(later)
         await topic.publish(b"heard")
         assert [message.body for message in await self.received(later)] == [b"heard"]
-        assert await later.receive(wait=0.2) == []
+        assert await later.receive(wait=0.2 * self.lease) == []
 
     async def test_subscription_without_the_topic_open(self) -> None:
         """A subscription stays when its topic's handle comes and goes."""
@@ -77,7 +77,7 @@ class TopicSuite(QueueCases):
         await other.publish(b"for others")
         await one.publish(b"for one")
         assert [message.body for message in await self.received(subscription)] == [b"for one"]
-        assert await subscription.receive(wait=0.2) == []
+        assert await subscription.receive(wait=0.2 * self.lease) == []
 
     async def test_filter(self) -> None:
         """A filter lets through what has all of its attributes, with equal values."""
@@ -99,7 +99,7 @@ class TopicSuite(QueueCases):
         assert sorted(one.body for one in await self.received(paid, 2)) == [b"1", b"3"]
         assert [one.body for one in await self.received(paid_here)] == [b"3"]
         for subscription in (paid, paid_here):
-            assert await subscription.receive(wait=0.2) == []
+            assert await subscription.receive(wait=0.2 * self.lease) == []
 
     async def test_changed_filter(self) -> None:
         """A filter that the contract changes holds for what is published from then on."""
@@ -111,7 +111,7 @@ class TopicSuite(QueueCases):
         await topic.publish(b"old", attributes={"a": "1"})
         await topic.publish(b"new", attributes={"a": "2"})
         assert [message.body for message in await self.received(after)] == [b"new"]
-        assert await after.receive(wait=0.2) == []
+        assert await after.receive(wait=0.2 * self.lease) == []
 
     async def test_publish_many(self) -> None:
         """A batch takes bodies and `Outgoing`, any number, and gives an id for each."""
@@ -221,4 +221,4 @@ class SubscriptionSuite(QueueSuite):
         assert await one.redrive() == 1
         await one.send(b"sent")
         assert sorted(message.body for message in await self.received(one, 2)) == [b"published", b"sent"]
-        assert await other.receive(wait=0.3) == []
+        assert await other.receive(wait=0.3 * self.lease) == []

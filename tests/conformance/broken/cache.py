@@ -9,6 +9,7 @@ from portable.leases import Attempt
 from portable.registry import Adapter, register
 from portable.testing.cache import CacheSuite
 from portable_embedded.memory_cache import MemoryCache, Table
+from tests.conformance.leases import LEASE
 
 
 class ForgetsTtl(MemoryCache):
@@ -124,8 +125,9 @@ register(
 
 class TestSound(CacheSuite):
     url = "memory:sound"
+    lease = LEASE
 
 
 for _defect in DEFECTS:
     _name = f"Test{_defect.__name__}"
-    globals()[_name] = type(_name, (CacheSuite,), {"url": f"broken-{_defect.__name__.lower()}:broken"})
+    globals()[_name] = type(_name, (CacheSuite,), {"url": f"broken-{_defect.__name__.lower()}:broken", "lease": LEASE})

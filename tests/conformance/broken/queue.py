@@ -14,6 +14,7 @@ from portable.testing.queue import QueueSuite
 from portable.testing.topic import SubscriptionSuite, TopicSuite
 from portable_embedded.memory_queue import MemoryQueue
 from portable_embedded.memory_topic import MemorySubscription, MemoryTopic
+from tests.conformance.leases import LEASE
 
 
 class LosesOnRestart(MemoryQueue):
@@ -299,7 +300,7 @@ def _register() -> None:
         register(Adapter(schemes={scheme: broken}, extra="tests"))
         name = f"Test{defect.__name__}"
         # What never comes need not be waited for as long as what is late.
-        members = {"url": f"{scheme}:broken", "patience": 2.0, "__module__": __name__}
+        members = {"url": f"{scheme}:broken", "patience": 1.0, "lease": LEASE, "__module__": __name__}
         globals()[name] = type(name, (suite,), members)
 
 
@@ -308,11 +309,14 @@ _register()
 
 class TestSoundQueue(QueueSuite):
     url = "memory:sound"
+    lease = LEASE
 
 
 class TestSoundTopic(TopicSuite):
     url = "memory:sound"
+    lease = LEASE
 
 
 class TestSoundSubscription(SubscriptionSuite):
     url = "memory:sound"
+    lease = LEASE

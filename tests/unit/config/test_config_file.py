@@ -309,3 +309,12 @@ def test_quantities_are_read():
         3,
     ]
     assert [Size.parse(text) for text in ("512B", "64KiB", "5MiB", "1.5GiB", 7)] == [512, 65536, 5242880, 1610612736, 7]
+
+
+def test_what_is_no_config_profile_or_name_is_refused(here):
+    with pytest.raises(ConfigError, match="a config is a path or a portable.Config, not int"):
+        portable.connect(5)
+    with pytest.raises(ConfigError, match="the name of a profile is a string, not int"):
+        portable.connect(profile=5)
+    with portable.connect() as cloud, pytest.raises(ConfigError, match="None is no resource name"):
+        cloud.queue(None)
