@@ -25,11 +25,12 @@ $(VENV)/.developing: $(VENV)/.installed
 demo: $(VENV)/.installed ## run the archive example on real files, and show what it did
 	$(BIN)/python examples/archive/run.py --profile $(PROFILE)
 
-test: lint ## everything: unit, conformance, integration, fault and command tests, with coverage
+test: lint ## everything: unit, conformance and command tests with coverage, then integration and fault tests
 	rm -f .coverage .coverage.*
-	$(BIN)/python -m coverage run -m pytest -q -n $(JOBS) --dist loadgroup
+	$(BIN)/python -m coverage run -m pytest -q -n $(JOBS) --dist loadgroup tests/unit tests/conformance tests/cli
 	$(BIN)/python -m coverage combine -q
 	$(BIN)/python -m coverage report --include 'portable/*' --fail-under 95 --skip-covered --sort cover
+	$(BIN)/python -m pytest -q -n $(JOBS) --dist loadgroup tests/integration tests/faults tests/typing
 
 check: lint ## lint, unit tests and embedded conformance, under two minutes
 	$(BIN)/python -m pytest -q -n $(JOBS) --dist loadgroup tests/unit tests/conformance

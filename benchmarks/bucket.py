@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
 import subprocess
 import sys
 import time
@@ -13,7 +12,7 @@ from pathlib import Path
 from shutil import rmtree
 
 import portable
-from benchmarks.sampling import Clock, Contender, Figure, Plan, compare, interleave
+from benchmarks.sampling import Clock, Contender, Figure, Plan, compare, interleave, peak_mib
 
 __all__ = ["measure"]
 
@@ -141,7 +140,7 @@ def _copy(what: str, source: str, out: str, folder: str) -> None:
             bucket.upload(source, "large")
         else:
             bucket.download("large", out)
-        print(time.perf_counter() - begun, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+        print(time.perf_counter() - begun, peak_mib())
 
 
 if __name__ == "__main__":

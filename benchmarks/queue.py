@@ -230,14 +230,17 @@ def _measure(plan: Plan, folder: Path, durability: Durability) -> Iterator[Figur
     contenders = {name: Contender(_repeat(one.send), _clearing(one)) for name, one in rivals.items()}
     if durability == "power":
         contenders["bare insert"] = Contender(_repeat(bare.insert), _clearing(bare))
-        contenders[f"{THREADS} threads"] = Contender(lambda calls: _by_threads(ours.send, calls), _clearing(ours))
     samples = interleave(contenders, rounds=plan.rounds, seconds=seconds)
     peers = [name for name in rivals if name != "portable"]
     yield from compare(samples, f"queue {durability}: send", others=peers, clock=clock)
     if durability == "power":
         yield from compare(samples, "queue power: send", others=["bare insert"], clock=clock)
-        prefix = f"queue power: send by {THREADS} threads"
-        yield from compare(samples, prefix, ours=f"{THREADS} threads", others=["bare insert"], clock=clock)
+        contenders = {
+            "portable": Contender(lambda calls: _by_threads(ours.send, calls), _clearing(ours)),
+            "bare insert": contenders["bare insert"],
+        }
+        samples = interleave(contenders, rounds=plan.rounds, seconds=seconds)
+        yield from compare(samples, f"queue power: send by {THREADS} threads", clock=clock)
 
     contenders = {name: Contender(_receiving(one), _filling(one)) for name, one in rivals.items()}
     samples = interleave(contenders, rounds=plan.rounds, seconds=seconds)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import gc
+import resource
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from statistics import median
 from typing import Literal
 
-__all__ = ["Clock", "Contender", "Figure", "Plan", "Samples", "compare", "interleave"]
+__all__ = ["Clock", "Contender", "Figure", "Plan", "Samples", "compare", "interleave", "peak_mib"]
 
 Clock = Literal["cpu", "wall"]
 """What a call costs: the processor's time where it waits for nothing (other programs do not count then), else time."""
@@ -93,8 +96,19 @@ class Figure:
     samples: list[float] = field(default_factory=list)
 
 
+def peak_mib() -> float:
+    """The most memory that this process ever had, in MiB."""
+    try:
+        status = Path("/proc/self/status").read_text(encoding="ascii")
+    except FileNotFoundError:
+        # In KiB, or on macOS in bytes; on Linux it would count what the process was forked from, too.
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20 if sys.platform == "darwin" else 1 << 10)
+    (line,) = [line for line in status.splitlines() if line.startswith("VmHWM:")]
+    return int(line.split()[1]) / 1024
+
+
 def interleave(contenders: Mapping[str, Contender], *, rounds: int, seconds: float) -> Samples:
-    """Let contenders take turns.
+    """Let contenders take turns, each round beginning with another one.
 
     Args:
         contenders: who takes part, by name.
@@ -106,8 +120,11 @@ def interleave(contenders: Mapping[str, Contender], *, rounds: int, seconds: flo
     gc.collect()
     gc.freeze()
     try:
+        order = list(contenders.items())
         for _ in range(rounds):
-            for name, one in contenders.items():
+            # Nobody always comes behind the same one, who may leave the disk busy.
+            order.append(order.pop(0))
+            for name, one in order:
                 cpu, wall = _turn(one, calls[name])
                 samples.cpu[name].append(cpu / calls[name])
                 samples.wall[name].append(wall / calls[name])

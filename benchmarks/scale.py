@@ -7,7 +7,6 @@ million with that for each of a hundred thousand, which are read before and afte
 from __future__ import annotations
 
 import os
-import resource
 import subprocess
 import sys
 import time
@@ -17,7 +16,7 @@ from shutil import rmtree
 
 import portable
 from benchmarks.collection import document
-from benchmarks.sampling import Figure, Plan
+from benchmarks.sampling import Figure, Plan, peak_mib
 
 __all__ = ["measure"]
 
@@ -143,7 +142,7 @@ def _work(step: str, what: str, place: str, size: str) -> None:
         begun = time.process_time()
         found += sum(steps)
         assert found == int(size), f"{found} of {size} came"
-    print(time.process_time() - begun, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    print(time.process_time() - begun, peak_mib())
 
 
 if __name__ == "__main__":

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from portable.message import Message
     from portable.messages import Outgoing, QueueStats
     from portable.objects import ObjectInfo, Prefix, SignedRequest
+    from portable.query import Query
     from portable.queue import Queue, Subscription
     from portable.records import END, START, Position, Record
     from portable.stream import Stream
@@ -71,6 +72,7 @@ __all__ = [
     "Position",
     "Prefix",
     "Put",
+    "Query",
     "Queue",
     "QueueStats",
     "Record",
@@ -114,6 +116,7 @@ _HOMES = {
     "Position": "portable.records",
     "Prefix": "portable.objects",
     "Put": "portable.documents",
+    "Query": "portable.query",
     "Queue": "portable.queue",
     "QueueStats": "portable.messages",
     "Record": "portable.records",

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from portable.batches import BatchResult
+from portable.composing import several
 from portable.errors import BatchError, PortableError, PreconditionFailed
 from portable.record_composing import RecordComposer, key_of
 from portable.records import NewRecord, Position
@@ -104,7 +105,7 @@ def append_in_batches(
         BatchError: an entry failed, and `return_errors` is false.
     """
     batch = _Batch(append, max_batch)
-    batch.run(entries, composer)
+    batch.run(several(entries, "records"), composer)
     result: BatchResult[Position] = BatchResult(batch.results)  # type: ignore[arg-type]  # every entry was appended or failed
     if not return_errors and (failed := result.failed):
         first = next(iter(failed))

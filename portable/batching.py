@@ -9,7 +9,7 @@ from typing import Any
 
 from portable._concurrency import Host, gather
 from portable.batches import BatchResult
-from portable.composing import Composer
+from portable.composing import Composer, several
 from portable.errors import BatchError, PortableError, PreconditionFailed
 from portable.messages import Outgoing
 
@@ -129,7 +129,7 @@ def send_in_batches(
     Raises:
         BatchError: an entry failed, and `return_errors` is false.
     """
-    entries = list(messages)
+    entries = list(several(messages, "messages"))
     batch = _Batch(len(entries), send, max_batch)
     composed = batch.compose(entries, composer, special)
     lanes = _lanes(composed, max_batch, concurrency)

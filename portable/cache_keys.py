@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import inspect
-import math
 import re
 import string
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from portable.errors import InvalidArgument, LimitExceeded
+from portable.quantities import LONGEST
 
 __all__ = ["KeyTemplate", "check_key", "check_seconds"]
 
@@ -54,8 +54,8 @@ def check_seconds(name: str, seconds: object) -> None:
     if seconds is None:
         return
     # NaN fails the comparison.
-    if not isinstance(seconds, (int, float)) or isinstance(seconds, bool) or not 0 < seconds < math.inf:
-        raise InvalidArgument(f"{name}={seconds!r} is not a number of seconds above 0")
+    if not isinstance(seconds, (int, float)) or isinstance(seconds, bool) or not 0 < seconds < LONGEST:
+        raise InvalidArgument(f"{name}={seconds!r:.40} is not a number of seconds above 0, up to 3,000 years")
 
 
 class KeyTemplate:

@@ -5,35 +5,59 @@ Nothing here does I/O, so that whatever is refused is refused before anything is
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from portable.errors import InvalidArgument, LimitExceeded
 from portable.messages import Outgoing
+from portable.quantities import LONGEST
 from portable.wire import RESERVED
 
 if TYPE_CHECKING:
     from portable.limits import Guard
 
-__all__ = ["BodyCodec", "Composer", "seconds"]
+__all__ = ["BodyCodec", "Composer", "at_least_one", "seconds", "several"]
+
+LARGEST_COUNT = 2**31 - 1
 
 
 def seconds(value: float, what: str) -> float:
     """Check a number of seconds that an application gave.
 
     Raises:
-        InvalidArgument: it is no number, negative or not finite.
+        InvalidArgument: it is no number, negative.
     """
     try:
         number = float(value)
-    except (TypeError, ValueError):
-        raise InvalidArgument(f"{what}={value!r} is not a number of seconds") from None
-    if not 0 <= number < math.inf:
-        raise InvalidArgument(f"{what}={value!r} is not a number of seconds from 0 upwards")
+    except (TypeError, ValueError, OverflowError):
+        raise InvalidArgument(f"{what}={value!r:.40} is not a number of seconds") from None
+    if not 0 <= number < LONGEST:
+        raise InvalidArgument(f"{what}={value!r} is not a number of seconds from 0 up to 3,000 years")
     return number
+
+
+def at_least_one(value: object, what: str) -> int:
+    """Check a number of things that an application asks for; what is beyond counting is cut to what is not.
+
+    Raises:
+        InvalidArgument: it is no int, or less than 1.
+    """
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise InvalidArgument(f"{what}={value!r} is not a whole number from 1 upwards")
+    return min(value, LARGEST_COUNT)
+
+
+def several(entries: Any, what: str) -> Iterable[Any]:
+    """Check that a batch is one, and not a single body, which would be taken apart.
+
+    Raises:
+        InvalidArgument: it is a single body, or cannot be iterated over.
+    """
+    if isinstance(entries, (str, bytes, bytearray, memoryview)) or not isinstance(entries, Iterable):
+        raise InvalidArgument(f"{what} is several, not one {type(entries).__name__}; put it into a list")
+    return entries
 
 
 class BodyCodec:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -14,7 +15,7 @@ from portable.composing import BodyCodec
 from portable.dead_letters import NEVER
 from portable.deadlines import Deadline
 from portable.drivers import QueueDriver
-from portable.errors import PortableError
+from portable.errors import IntegrityError, LeaseLost, PortableError
 from portable.message import Message
 from portable.messages import Delivery, Outgoing
 from portable.offload import Offload
@@ -84,7 +85,7 @@ class Deliveries(Generic[T]):
             if messages or not wait:
                 return messages
             if deadline is None:
-                deadline = monotonic() + min(wait, limit)
+                deadline = monotonic() + wait
             if not self._wait_until_due(arrivals, deadline, limit):
                 return []
 
@@ -103,7 +104,7 @@ class Deliveries(Generic[T]):
     def _receive_remotely(
         self, driver: Any, count: int, wait: float, visibility: float, limit: float
     ) -> list[Message[T]]:
-        deadline = monotonic() + min(wait, limit)
+        deadline = monotonic() + wait
         while True:
             left = deadline - monotonic()
             if left > 0:
@@ -135,15 +136,13 @@ class Deliveries(Generic[T]):
 
     def _message(self, delivery: Delivery, limit: float) -> Message[T] | None:
         if delivery.count > self.max_deliveries and not self._buries:
-            self.bury(delivery, self.exhausted(), limit)
+            self._bury_unless_lost(delivery, self.exhausted(), limit)
             return None
         try:
             return Message(self._queue, delivery, self.value(delivery, limit))
         except (ValueError, RecursionError) as error:
             self._postpone(delivery, f"the body does not fit the type: {error}", limit)
-        except PortableError as error:
-            if error.retryable:
-                raise
+        except IntegrityError as error:
             self._postpone(delivery, error.message, limit)
         return None
 
@@ -163,7 +162,7 @@ class Deliveries(Generic[T]):
     def _postpone(self, delivery: Delivery, reason: str, limit: float) -> None:
         """Leave a message to a later release, as long as it has deliveries left."""
         if delivery.count >= self.max_deliveries:
-            self.bury(delivery, reason, limit)
+            self._bury_unless_lost(delivery, reason, limit)
         elif self.driver.capabilities.nack_delay:
             delay = min(self.visibility * delivery.count, _LONGEST_DELAY)
             self.driver.nack([delivery], delay=delay, timeout=limit)
@@ -214,6 +213,11 @@ class Deliveries(Generic[T]):
         if answer is not None:
             raise answer
 
+    def _bury_unless_lost(self, delivery: Delivery, reason: str, limit: float) -> None:
+        # Whoever has it by now buries it in turn; this receiver goes on with what it has.
+        with contextlib.suppress(LeaseLost):
+            self.bury(delivery, reason, limit)
+
     def redrive(self, max_messages: int | None, limit: Deadline) -> int:
         """Send dead letters of this queue to it again; give how many."""
         dead = self._dead
@@ -222,6 +226,8 @@ class Deliveries(Generic[T]):
         unseen = NEVER if there is None else there
         wanted = NEVER if max_messages is None else max_messages
         name = self._queue.name
+        # A dead-letter queue that several queues name holds letters of all of them.
+        shared = self._queue._contract.dead_letter is not None  # noqa: SLF001 (this is the inner half of the queue)
         size = min(_REDRIVEN_AT_ONCE, self.driver.capabilities.max_batch)
         moved = 0
         others: list[Delivery] = []
@@ -231,9 +237,10 @@ class Deliveries(Generic[T]):
                 if not letters:
                     break
                 unseen -= len(letters)
-                # A dead-letter queue that several queues name holds letters of all of them.
-                others += [one for one in letters if one.attributes.get(wire.DEAD_QUEUE, name) != name]
-                mine = [one for one in letters if one.attributes.get(wire.DEAD_QUEUE, name) == name]
+                mine: list[Delivery] = []
+                for one in letters:
+                    foreign = shared and one.attributes.get(wire.DEAD_QUEUE, name) != name
+                    (others if foreign else mine).append(one)
                 self._resend(dead, mine, limit)
                 moved += len(mine)
         finally:

@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from portable.errors import IntegrityError, NotFound, PortableError
+from portable.errors import IntegrityError, NotFound, PortableError, ResourceNotFound
 from portable.messages import Delivery
 from portable.wire import OFFLOADED
 
@@ -46,6 +46,9 @@ class Offload:
         """
         try:
             return self._bucket().get(delivery.attributes[OFFLOADED], timeout=timeout)
+        except ResourceNotFound:
+            # Without its bucket no body is there, and no message is to blame.
+            raise
         except NotFound as error:
             raise IntegrityError(
                 f"the body of message {delivery.id} is gone: no object {delivery.attributes[OFFLOADED]!r} "

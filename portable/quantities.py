@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["Duration", "Size"]
+__all__ = ["LONGEST", "Duration", "Size"]
 
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _BYTES = {"B": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3, "TiB": 1024**4}
 _QUANTITY = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]+)")
 
-# Beyond these, arithmetic on clocks and offsets overflows where a mistake in a config file should be told of.
-_LONGEST = 1e11
+LONGEST = 1e11
+"""Seconds: beyond them clocks overflow, where a mistake should be told of."""
+# The same for offsets.
 _LARGEST = 2**63
 
 
@@ -25,11 +26,11 @@ class Duration(float):
         Raises:
             ValueError: it is not one; the message shows the form.
         """
-        if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < _LONGEST:
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < LONGEST:
             return cls(value)
         if isinstance(value, str) and (match := _QUANTITY.fullmatch(value.strip())) and match[2] in _SECONDS:
             seconds = float(match[1]) * _SECONDS[match[2]]
-            if seconds < _LONGEST:
+            if seconds < LONGEST:
                 return cls(seconds)
         raise ValueError(f"{value!r} is not a duration; write it as 250ms, 30s, 5m, 2h or 7d")
 

@@ -107,10 +107,7 @@ def _without(kind: Rank, operands: Sequence[Scalar]) -> tuple[Interval, ...]:
     if kind is Rank.NULL:
         return ()
     edges: list[tuple[Scalar, ...]] = [(), *((operand,) for operand in operands), ()]
-    between = [
-        Interval(kind, low, high, low_closed=False, high_closed=False)
-        for low, high in pairwise(edges)
-    ]
+    between = [Interval(kind, low, high, low_closed=False, high_closed=False) for low, high in pairwise(edges)]
     return tuple(between)
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
@@ -14,7 +15,7 @@ from portable.batches import BatchResult
 from portable.batching import send_in_batches
 from portable.bindings import Binding
 from portable.capabilities import QueueCapabilities
-from portable.composing import BodyCodec, Composer, seconds
+from portable.composing import BodyCodec, Composer, at_least_one, seconds, several
 from portable.consumer import Consumer, Handler
 from portable.contracts import QueueContract
 from portable.dead_letters import dead_letter_binding
@@ -54,6 +55,12 @@ def _as(name: str) -> Callable[[F], F]:
         return method
 
     return rename
+
+
+def _waiting(wait: float, timeout: float | None) -> float:
+    """Give how long to wait: only a `timeout` that the caller asked for cuts it short."""
+    checked = seconds(wait, "wait") if wait else 0.0
+    return checked if timeout is None else min(checked, timeout)
 
 
 class Queue(Resource[QueueDriver], Generic[T]):
@@ -98,6 +105,8 @@ class Queue(Resource[QueueDriver], Generic[T]):
             buries=self._driver.buries,
         )
         self._dead: Queue[bytes] | None = None
+        # Never held while anything waits, so that it serves both faces.
+        self._making = threading.Lock()
         # Of a dead-letter queue: what is said of dead letters that the backend itself moved there.
         self._default_reason: str | None = None
 
@@ -211,11 +220,9 @@ class Queue(Resource[QueueDriver], Generic[T]):
         visibility = self._visibility
         if visibility_timeout is not None:
             visibility = self._checked_visibility(visibility_timeout)
-        if max_messages < 1:
-            raise InvalidArgument(f"max_messages={max_messages!r} is less than 1")
         return self._deliveries.receive(
-            min(max_messages, self.capabilities.max_receive),
-            wait=seconds(wait, "wait") if wait else 0.0,
+            min(at_least_one(max_messages, "max_messages"), self.capabilities.max_receive),
+            wait=_waiting(wait, timeout),
             visibility=visibility,
             limit=self._timeout if timeout is None else timeout,
         )
@@ -293,7 +300,10 @@ class Queue(Resource[QueueDriver], Generic[T]):
             BatchError: some were not removed; `.result` says which and why.
         """
         limit = Deadline(timeout, self._timeout)
-        given = list(messages)
+        given = list(several(messages, "messages"))
+        for message in given:
+            if not isinstance(message, Message):
+                raise InvalidArgument(f"a {type(message).__name__} is no message; acknowledge what was received")
         results: list[PortableError | None] = [None] * len(given)
         todo: list[int] = []
         for index, message in enumerate(given):
@@ -392,11 +402,10 @@ class Queue(Resource[QueueDriver], Generic[T]):
             Unsupported: `peek` is lacking or not declared.
         """
         self._require("peek", "peek()")
-        if max_messages < 1:
-            raise InvalidArgument(f"max_messages={max_messages!r} is less than 1")
+        count = min(at_least_one(max_messages, "max_messages"), self.capabilities.max_receive)
         limit = self._timeout if timeout is None else timeout
         messages: list[Message[T]] = []
-        for delivery in self._driver.peek(min(max_messages, self.capabilities.max_receive), timeout=limit):
+        for delivery in self._driver.peek(count, timeout=limit):
             try:
                 value = self._deliveries.value(delivery, limit)
                 messages.append(Message(self, delivery, value, "peeked"))
@@ -418,7 +427,10 @@ class Queue(Resource[QueueDriver], Generic[T]):
         if self._default_reason is not None:
             raise InvalidArgument("a dead-letter queue has no dead-letter queue of its own")
         if self._dead is None:
-            self._dead = self._make_dead_letters()
+            self._refuse_if_closed()
+            with self._making:
+                if self._dead is None:
+                    self._dead = self._make_dead_letters()
         return self._dead
 
     @long_operation
@@ -426,12 +438,14 @@ class Queue(Resource[QueueDriver], Generic[T]):
         """Send dead letters of this queue to it again, as they were first sent; may duplicate, never loses.
 
         Args:
-            max_messages: at most so many; all that are there when it starts, when left out.
+            max_messages: at most so many, from 1; all that are there when it starts, when left out.
             timeout: seconds for the whole of it; the contract's `timeout` for each call to the backend, when left out.
 
         Returns:
             How many were moved.
         """
+        if max_messages is not None:
+            max_messages = at_least_one(max_messages, "max_messages")
         return self._deliveries.redrive(max_messages, Deadline(timeout, self._timeout))
 
     def close(self) -> None:

@@ -16,7 +16,7 @@ from portable.records import NewRecord, Record
 if TYPE_CHECKING:
     from portable.limits import Guard
 
-__all__ = ["RecordComposer", "check_count", "key_of"]
+__all__ = ["RecordComposer", "key_of"]
 
 
 class RecordComposer:
@@ -69,16 +69,6 @@ class RecordComposer:
                 f"data, key and attributes are {size:,} bytes together; this backend takes at most "
                 f"{self._max_bytes:,}; append less, or put the data into a bucket and append its key"
             )
-
-
-def check_count(count: object, what: str) -> None:
-    """Check a number of records that an application asks for.
-
-    Raises:
-        InvalidArgument: it is no number from 1 upwards.
-    """
-    if not isinstance(count, int) or isinstance(count, bool) or count < 1:
-        raise InvalidArgument(f"{what}={count!r} is not a number from 1 upwards")
 
 
 def key_of(entry: Any) -> str | None:

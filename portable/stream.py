@@ -14,11 +14,11 @@ from portable.appending import append_in_batches
 from portable.batches import BatchResult
 from portable.bindings import Binding
 from portable.capabilities import StreamCapabilities
-from portable.composing import BodyCodec
+from portable.composing import BodyCodec, at_least_one
 from portable.drivers import StreamDriver
 from portable.errors import IntegrityError, InvalidArgument, PortableError
 from portable.hooks import Hook
-from portable.record_composing import RecordComposer, check_count
+from portable.record_composing import RecordComposer
 from portable.records import END, START, Edge, Position, Record
 from portable.resource import Resource
 from portable.stream_consumer import StreamConsumer
@@ -178,7 +178,7 @@ class Stream(Resource[StreamDriver], Generic[T]):
             IntegrityError: the first record does not fit the stream's `type`; the message says how to go past it.
         """
         _check_place(partition, after)
-        check_count(limit, "limit")
+        limit = at_least_one(limit, "limit")
         records = self._driver.read(partition, after, limit, timeout=self._limit(timeout))
         return records if self._codec.plain else self._decoded(records)  # type: ignore[return-value]  # T is bytes where the codec is plain
 

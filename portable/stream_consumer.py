@@ -11,9 +11,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Generic, Self, TypeVar
 
 from portable._concurrency import Lock, kept, wait_for_arrival
-from portable.composing import seconds
+from portable.composing import at_least_one, seconds
 from portable.errors import Closed, InvalidArgument, LeaseLost, PortableError, PreconditionFailed
-from portable.record_composing import check_count
 from portable.records import Position, Record
 
 if TYPE_CHECKING:
@@ -83,7 +82,7 @@ class StreamConsumer(Generic[T]):
             Closed: the consumer is closed.
             IntegrityError: the next record does not fit the stream's `type`; `seek` to its position to go past it.
         """
-        check_count(max_records, "max_records")
+        max_records = at_least_one(max_records, "max_records")
         timeout = seconds(timeout, "timeout")
         return self._stream._poll(lambda: self._next(timeout, max_records, max_records))  # noqa: SLF001 (a consumer is a part of its stream)
 

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import pytest
 
-__all__ = ["RedisServer", "redis_server", "target"]
+__all__ = ["RedisServer", "free_port", "redis_server", "target"]
 
 READY_WITHIN = 30.0
 
@@ -123,10 +123,10 @@ def free_port() -> int:
 @contextlib.contextmanager
 def redis_server(*options: str, fsync: str = "everysec", tls: bool = False) -> Iterator[RedisServer]:
     """Start a server of one's own, for a test that kills it or wants it otherwise; it ends with the block."""
-    with _required("redis"):
-        server = RedisServer(*options, fsync=fsync, tls=tls)
-        server.start()
+    server = RedisServer(*options, fsync=fsync, tls=tls)
     try:
+        with _required("redis"):
+            server.start()
         yield server
     finally:
         server.stop()

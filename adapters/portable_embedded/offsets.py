@@ -34,6 +34,7 @@ def partition_number(name: str, count: int) -> int:
     Raises:
         NotFound: there is no such partition.
     """
-    if name.isascii() and name.isdigit() and str(int(name)) == name and int(name) < count:
+    # A number of any more digits is none of a partition, and reading it would take the longer the more it has.
+    if len(name) < 10 and name.isascii() and name.isdigit() and str(int(name)) == name and int(name) < count:
         return int(name)
-    raise NotFound(f"there is no partition {name!r}; there are {', '.join(map(str, range(count)))}")
+    raise NotFound(f"there is no partition {name!r:.40}; there are {', '.join(map(str, range(count)))}")

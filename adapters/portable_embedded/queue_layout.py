@@ -47,6 +47,7 @@ __all__ = [
     "decode_filter",
     "encode_attributes",
     "encode_filter",
+    "ids",
 ]
 
 BLOCKED = 1 << 47
@@ -134,6 +135,9 @@ class Ids:
 
 _MARKS = 1024
 _all_ids: list[Ids] = []
+
+ids = Ids()
+"""Those of this process: what is sent and what is published share them, because both lie in the same queues."""
 
 
 def _after_fork_in_child() -> None:

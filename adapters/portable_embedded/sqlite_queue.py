@@ -23,7 +23,7 @@ from portable.messages import Delivery, Outgoing, QueueStats
 from portable.wire import dead_letter_attributes, dead_letter_name
 from portable_embedded import queue_layout
 from portable_embedded.channels import Channel
-from portable_embedded.queue_layout import BLOCKED, Ids, decode_attributes, encode_attributes
+from portable_embedded.queue_layout import BLOCKED, decode_attributes, encode_attributes
 from portable_embedded.store import Durability, Store
 
 __all__ = ["Options", "SqliteQueue"]
@@ -36,8 +36,6 @@ ATTEMPTS = 8
 
 CLOCK_SLACK = 1000
 """How far the clock may go back, in milliseconds, before anybody cares."""
-
-_ids = Ids()
 
 
 class Options(DriverOptions, frozen=True, kw_only=True):
@@ -182,7 +180,7 @@ class SqliteQueue:
         raise Unavailable("every number for the message was taken; try again")
 
     def _send_one(self, message: Outgoing, now: int, timeout: float) -> str:
-        number = next(_ids.next)
+        number = next(queue_layout.ids.next)
         due = now + math.ceil(message.delay * 1000) if message.delay else now
         attributes = encode_attributes(message.attributes) if message.attributes else None
         row = (self._queue, due, number, now, message.ordering_key, attributes, message.body)
@@ -198,7 +196,7 @@ class SqliteQueue:
                 if first is not None:
                     ids.append(first)
                     continue
-            number = next(_ids.next)
+            number = next(queue_layout.ids.next)
             due = now + math.ceil(message.delay * 1000) if message.delay else now
             attributes = encode_attributes(message.attributes) if message.attributes else None
             row = (self._queue, due, number, now, message.ordering_key, attributes, message.body)
@@ -250,8 +248,12 @@ class SqliteQueue:
             exhausted = [delivery for delivery in given if delivery.count > self._max_deliveries]
             if not exhausted:
                 return given
-            self.bury(exhausted, reason=self._exhausted(), timeout=timeout)
             given = [delivery for delivery in given if delivery.count <= self._max_deliveries]
+            try:
+                self.bury(exhausted, reason=self._exhausted(), timeout=timeout)
+            except BaseException:
+                self._unlease(given)
+                raise
             if given:
                 return given
 
@@ -282,11 +284,14 @@ class SqliteQueue:
         if exhausted:
             self.bury(exhausted, reason=self._exhausted(), timeout=timeout)
         due = self._now() + math.ceil(delay * 1000)
-        rows: list[tuple[int, ...]] = [
-            (due, *self._key(delivery)) for delivery in deliveries if delivery.count < self._max_deliveries
-        ]
-        if rows:
-            self._change_many(queue_layout.NACK, rows, timeout)
+        kept = [delivery for delivery in deliveries if delivery.count < self._max_deliveries]
+
+        def give_back(connection: sqlite3.Connection, delivery: Delivery) -> bool:
+            return connection.execute(queue_layout.NACK, (due, *self._key(delivery))).rowcount == 1
+
+        if kept:
+            # What is no longer held comes back without it.
+            self._each(kept, give_back, timeout, news=True)
 
     def extend(self, deliveries: Sequence[Delivery], *, seconds: float, timeout: float) -> list[PortableError | None]:
         """Hold messages for longer."""
@@ -386,6 +391,7 @@ class SqliteQueue:
         timeout: float,
         *,
         frees_key: bool = False,
+        news: bool = False,
     ) -> list[PortableError | None]:
         """Change each message that is still held, in one transaction; the rest is `LeaseLost`."""
         now = self._now()
@@ -404,7 +410,8 @@ class SqliteQueue:
                 answers.append(None)
             return answers
 
-        return self._store.write(work, notify=self._channel if frees_key and self._ordered else None, timeout=timeout)
+        news = news or (frees_key and self._ordered)
+        return self._store.write(work, notify=self._channel if news else None, timeout=timeout)
 
     def _catch_up(self, connection: sqlite3.Connection, delivery: Delivery) -> bool:
         """Look whether another thread has extended the lease just now, and has not come to say so."""

@@ -16,13 +16,11 @@ from portable.drivers import Options as DriverOptions
 from portable.errors import Closed, PortableError, ResourceNotFound, Unavailable
 from portable.messages import Outgoing
 from portable_embedded import queue_layout
-from portable_embedded.queue_layout import Ids, decode_filter, encode_attributes, encode_filter
+from portable_embedded.queue_layout import decode_filter, encode_attributes, encode_filter
 from portable_embedded.sqlite_queue import ATTEMPTS, Options, SqliteQueue, line_up
 from portable_embedded.store import Durability, Store
 
 __all__ = ["SqliteSubscription", "SqliteTopic", "TopicOptions"]
-
-_ids = Ids()
 
 
 class TopicOptions(DriverOptions, frozen=True, kw_only=True):
@@ -64,7 +62,8 @@ class SqliteTopic:
             return
         if self._binding.create:
             for subscription in self._subscriptions():
-                subscription.create()
+                if subscription.plan():
+                    subscription.create()
         store = self._opened(create=self._binding.create)
         try:
             if self._binding.create and not self._is_there(store):
@@ -129,7 +128,7 @@ class SqliteTopic:
         rows: list[tuple[object, ...]] = []
         reached: set[str] = set()
         for message in messages:
-            number = next(_ids.next)
+            number = next(queue_layout.ids.next)
             attributes = encode_attributes(message.attributes)
             key = message.ordering_key
             for queue, name, ordered, wanted in subscriptions:

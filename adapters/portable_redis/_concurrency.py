@@ -86,7 +86,7 @@ def within(call: T, timeout: float) -> T:  # noqa: ARG001 (the async twin's sign
     return call
 
 
-def disconnect(connection: Any) -> None:
+def disconnect(connection: Any, *, nowait: bool = True) -> None:  # noqa: ARG001 (the async twin's signature)
     """Drop a connection; what waits for it ends."""
     # What is gone already cannot be closed, and need not be.
     with contextlib.suppress(Exception):
@@ -99,9 +99,15 @@ def open_cluster(**how: Any) -> Any:
 
 
 def close_client(client: Any) -> None:
-    """Close a client, and its pool."""
-    with contextlib.suppress(Exception):
-        client.close()
+    """Close a client, its pool, and those that watch over its server."""
+    watching = getattr(getattr(client, "connection_pool", None), "sentinel_manager", None)
+    for one in (client, *(watching.sentinels if watching is not None else ())):
+        with contextlib.suppress(Exception):
+            one.close()
+        pool = getattr(one, "connection_pool", None)
+        if pool is not None:
+            with contextlib.suppress(Exception):
+                pool.disconnect()
 
 
 class Slots:

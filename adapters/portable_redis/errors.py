@@ -18,7 +18,7 @@ from portable.errors import (
 
 __all__ = ["FAILURES", "UnreachedError", "is_passing", "is_refused", "translated"]
 
-FAILURES = (theirs.RedisError, OSError)
+FAILURES = (theirs.RedisError, theirs.RedisClusterException, OSError)
 """All that a call of redis-py may raise."""
 
 # The server says so before it does anything, and may do it a moment later.

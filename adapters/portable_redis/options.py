@@ -86,7 +86,7 @@ def nodes(binding: Binding[RedisOptions]) -> list[tuple[str, int]]:
 def _node(text: str, usual: int) -> tuple[str, int]:
     bracketed = text.startswith("[")
     host, _, port = text.rpartition(":") if not bracketed or "]:" in text else (text, "", "")
-    if not host:
+    if not host and ":" not in text:
         host, port = text, ""
     if not host or (port and not (port.isdecimal() and int(port) < 65536)):
         raise ConfigError(f"{text!r} in the URL is no host:port")

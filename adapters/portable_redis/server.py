@@ -86,7 +86,7 @@ class Server:
         """Drop every connection; whatever waits on one ends with `Closed`."""
         self._closed = True
         for connection in list(self._all):
-            face.disconnect(connection)
+            face.disconnect(connection, nowait=False)
         client, self._client = self._client, None
         if client is not None:
             face.close_client(client)
@@ -163,17 +163,22 @@ class Server:
         cursor: Any = 0
         while True:
             left = max(0.001, deadline - monotonic())
-            command = ("SCAN", cursor, "MATCH", pattern, "COUNT", 1000)
-            if self._pool is None:
-                node = self.client.get_node_from_key(beside)
-                cursors, keys = face.within(self.client.execute_command(*command, target_nodes=node), left)
-                # The client of a cluster gives a cursor for each node that it asked.
-                (cursor,) = cursors.values() if isinstance(cursors, dict) else (cursors,)
-            else:
-                cursor, keys = self.call(*command, timeout=left, again=True)
+            cursors, keys = self._of_node(beside, "SCAN", cursor, "MATCH", pattern, "COUNT", 1000, timeout=left)
+            # The client of a cluster gives a cursor for each node that it asked.
+            (cursor,) = cursors.values() if isinstance(cursors, dict) else (cursors,)
             yield keys
             if int(cursor) == 0:
                 return
+
+    def _of_node(self, beside: str, *command: Any, timeout: float) -> Any:
+        """Have a command done that names no key, in a cluster by the node that has one."""
+        if self._pool is not None:
+            return self.call(*command, timeout=timeout, again=True)
+        node = self.client.get_node_from_key(beside)
+        try:
+            return face.within(self.client.execute_command(*command, target_nodes=node), timeout)
+        except FAILURES as error:
+            raise self._given_up(error) from None
 
     def now(self) -> float:
         """Give the server's wall clock, in seconds, as it was last heard of: nobody's own clock counts."""
@@ -256,7 +261,7 @@ class Server:
             self.durability = "process"
             # Many servers keep their config to themselves.
             with suppress(PortableError, RedisError):
-                answer = self.call("CONFIG", "GET", "appendfsync", timeout=self._usual, again=True)
+                answer = self._of_node(self._binding.name, "CONFIG GET", "appendfsync", timeout=self._usual)
                 if _second(answer) == "always":
                     self.durability = "power"
 

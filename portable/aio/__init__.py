@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from portable.aio.database import Database
     from portable.aio.lock import Lock
     from portable.aio.message import Message
+    from portable.aio.query import Query
     from portable.aio.queue import Queue, Subscription
     from portable.aio.stream import Stream
     from portable.aio.stream_consumer import StreamConsumer
@@ -64,6 +65,7 @@ __all__ = [
     "Position",
     "Prefix",
     "Put",
+    "Query",
     "Queue",
     "QueueStats",
     "Record",
@@ -107,6 +109,7 @@ _HOMES = {
     "Position": "portable.records",
     "Prefix": "portable.objects",
     "Put": "portable.documents",
+    "Query": "portable.aio.query",
     "Queue": "portable.aio.queue",
     "QueueStats": "portable.messages",
     "Record": "portable.records",

@@ -8,7 +8,7 @@ from typing import Any
 
 from portable.aio._concurrency import Host, gather
 from portable.batches import BatchResult
-from portable.composing import Composer
+from portable.composing import Composer, several
 from portable.errors import BatchError, PortableError, PreconditionFailed
 from portable.messages import Outgoing
 
@@ -128,7 +128,7 @@ async def send_in_batches(
     Raises:
         BatchError: an entry failed, and `return_errors` is false.
     """
-    entries = list(messages)
+    entries = list(several(messages, "messages"))
     batch = _Batch(len(entries), send, max_batch)
     composed = await batch.compose(entries, composer, special)
     lanes = _lanes(composed, max_batch, concurrency)

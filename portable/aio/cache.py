@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import math
 import secrets
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from time import monotonic
@@ -20,6 +19,7 @@ from portable.cache_keys import KeyTemplate, check_key, check_seconds
 from portable.cache_values import value_codec
 from portable.errors import DeadlineExceeded, InvalidArgument, LeaseLost, LimitExceeded, PortableError
 from portable.hooks import Hook
+from portable.quantities import LONGEST
 
 __all__ = ["Cache", "Lock"]
 
@@ -29,7 +29,6 @@ R = TypeVar("R")
 P = ParamSpec("P")
 
 _PLAIN_NUMBERS = (float, int)
-_FOREVER = math.inf
 LARGEST_COUNTER = 2**63 - 1
 
 
@@ -132,7 +131,7 @@ class Cache(Resource[CacheDriver], Generic[T]):
     async def _put(self, key: str, value: T, ttl: float | None, timeout: float | None) -> None:
         if type(key) is not str or not key or not self._unlimited or not key.isascii():
             self._check_key(key)
-        if ttl is not None and not (type(ttl) in _PLAIN_NUMBERS and 0 < ttl < _FOREVER and self._unlimited):
+        if ttl is not None and not (type(ttl) in _PLAIN_NUMBERS and 0 < ttl < LONGEST and self._unlimited):
             self._check_ttl(ttl)
         stored = self._encode(value)
         await self._driver.set(key, stored, ttl, timeout=self._timeout if timeout is None else timeout)

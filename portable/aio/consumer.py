@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from portable import telemetry
 from portable.aio._concurrency import IS_ASYNC, Lock, Stop, called, kept, pause, work_together
-from portable.composing import seconds
+from portable.composing import at_least_one, seconds
 from portable.errors import InvalidArgument, PortableError
 from portable.messages import Delivery
 
@@ -69,14 +69,12 @@ class Consumer(Generic[T]):
     ) -> None:
         if not IS_ASYNC and inspect.iscoroutinefunction(handler):
             raise InvalidArgument("the handler is a coroutine function, which only a queue of the async face awaits")
-        if concurrency < 1:
-            raise InvalidArgument(f"concurrency={concurrency!r} is less than 1")
-        if max_messages is not None and max_messages < 0:
-            raise InvalidArgument(f"max_messages={max_messages!r} is less than 0")
+        if max_messages:
+            at_least_one(max_messages, "max_messages")
         self._queue = queue
         self._deliveries = queue._deliveries  # noqa: SLF001 (a consumer is a part of its queue)
         self._handler = handler
-        self._concurrency = concurrency
+        self._concurrency = at_least_one(concurrency, "concurrency")
         self._stop = stop
         self._unclaimed = max_messages
         self._idle_timeout = None if idle_timeout is None else seconds(idle_timeout, "idle_timeout")
@@ -93,6 +91,8 @@ class Consumer(Generic[T]):
         self._last_seen = monotonic()
         self._halted_at: float | None = None
         self._error: PortableError | None = None
+        # Nobody waits for the workers any more; one that could not be ended takes nothing new.
+        self._over = False
 
     async def run(self) -> int:
         """Handle messages until there is a reason to stop; give how many were handled."""
@@ -102,6 +102,7 @@ class Consumer(Generic[T]):
                 await work_together(self._work, self._concurrency, self._is_overdue)
         finally:
             self._halt()
+            self._over = True
             await self._give_back([message for message in list(self._held.values()) if not message.state])
         if self._error is not None:
             raise self._error
@@ -120,14 +121,16 @@ class Consumer(Generic[T]):
 
     async def _next(self) -> Message[T] | None:
         async with self._fetching:
-            while not self._is_halted():
-                if self._ready:
+            while True:
+                # What was received is handled even when told to stop: to give it back would count as a delivery.
+                if self._ready and not self._over:
                     return self._ready.popleft()
                 wanted = self._idle if self._unclaimed is None else min(self._idle, self._unclaimed)
-                if wanted < 1 or self._is_idle_for_long():
+                if wanted < 1 or self._is_halted():
                     return None
                 await self._fetch(wanted)
-        return None
+                if not self._ready and self._is_idle_for_long():
+                    return None
 
     async def _fetch(self, wanted: int) -> None:
         wait = _REMOTE_WAIT if self._deliveries.driver.arrivals is None else _LOCAL_WAIT
@@ -145,6 +148,9 @@ class Consumer(Generic[T]):
             self._ready.extend(messages)
             if self._unclaimed is not None:
                 self._unclaimed -= len(messages)
+            if self._over:
+                # They came too late to be given back with the others.
+                await self._give_back([message for message in messages if not message.state])
 
     async def _wait_out(self, error: PortableError) -> None:
         if not error.retryable:

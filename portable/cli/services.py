@@ -109,9 +109,10 @@ def down(call: Call, names: tuple[str, ...]) -> None:
 
 @command(services, "status", example="portable services status --json")
 @click.argument("names", metavar="[NAME]...", nargs=-1)
-def status(call: Call, names: tuple[str, ...]) -> None:
+@click.option("--timeout", type=float, default=0.2, show_default=True, help="Seconds that each may take to answer.")
+def status(call: Call, names: tuple[str, ...], timeout: float) -> None:
     """Show how each installed service is. Exits with 1 when one of those that run is not well."""
-    found = _services(call).status(names)
+    found = _services(call).status(names, timeout=timeout)
     if call.as_json:
         call.show(found)
     elif not found:

@@ -23,6 +23,7 @@ import msgspec
 
 from portable.errors import AlreadyExists, IntegrityError, PreconditionFailed, Unavailable
 from portable.services.instances import Instance
+from portable.services.probing import Answer
 from portable.services.runtimes import Runtime
 from portable.services.templates import expanded
 
@@ -86,7 +87,7 @@ def write(runtime: Runtime, instance: Instance, target: Path) -> Backup:
                 timeout=_TIMEOUT,
             )
             if answer.code != 0:
-                raise Unavailable(f"the backup of {instance.name} failed: {answer.output.strip()[-300:]}")
+                raise Unavailable(f"the backup of {instance.name} failed: {_last_line(answer)}")
         else:
             runtime.save_volumes(instance, data)
         head = Backup(
@@ -100,6 +101,10 @@ def write(runtime: Runtime, instance: Instance, target: Path) -> Backup:
         )
         _pack(target, head, data)
     return head
+
+
+def _last_line(answer: Answer) -> str:
+    return (answer.output.strip().splitlines() or ["without a word"])[-1][:300]
 
 
 def _digest(data: IO[bytes]) -> str:
@@ -199,4 +204,4 @@ def restore(runtime: Runtime, instance: Instance, source: Path) -> None:
             timeout=_TIMEOUT,
         )
         if answer.code != 0:
-            raise Unavailable(f"the restore of {instance.name} failed: {answer.output.strip()[-300:]}")
+            raise Unavailable(f"the restore of {instance.name} failed: {_last_line(answer)}")

@@ -14,7 +14,7 @@ from portable.services.backups import Backup
 from portable.services.bindings import entries, read_entries, remove_binding, shown, write_binding
 from portable.services.catalogue import Catalogue
 from portable.services.checking import check
-from portable.services.health import Health, healths, wait_ready
+from portable.services.health import LIVE_TIMEOUT, Health, healths, wait_ready
 from portable.services.home import Home, make_folder
 from portable.services.instances import Instance, load, stored
 from portable.services.manifest import NAME
@@ -211,17 +211,18 @@ class Services:
                 stopped.append(instance)
         return stopped
 
-    def status(self, names: Sequence[str] = ()) -> list[Health]:
+    def status(self, names: Sequence[str] = (), *, timeout: float = LIVE_TIMEOUT) -> list[Health]:
         """Tell how instances are; quick, and changes nothing.
 
         Args:
             names: which; without any, all.
+            timeout: how long each may take to answer, in seconds.
 
         Raises:
             NotFound: there is none of a name.
         """
         chosen = [load(self.home, name) for name in names] if names else self.instances()
-        return healths(chosen)
+        return healths(chosen, timeout=timeout)
 
     def instances(self) -> list[Instance]:
         """List everything that is installed, in part or whole."""

@@ -17,10 +17,10 @@ from portable.services.probing import Answer, ask, wait_until
 from portable.services.runtimes import Runtime, State, Status, runtime
 from portable.services.templates import expanded
 
-__all__ = ["Health", "healths", "probe", "wait_ready"]
+__all__ = ["LIVE_TIMEOUT", "Health", "healths", "probe", "wait_ready"]
 
-_LIVE_TIMEOUT = 0.2
-"""Seconds that `status` gives a server to answer: it has to be quick, and a server that is well answers in one."""
+LIVE_TIMEOUT = 0.2
+"""Seconds that a server gets to answer, if nothing else is said: a look at many has to be quick."""
 
 _LAST_LINES = 5
 
@@ -103,8 +103,8 @@ def probe(platform: Runtime, instance: Instance, question: Probe, *, timeout: fl
     ask(question, address=address, lookup=lookup, run=run, timeout=timeout)
 
 
-def healths(instances: Sequence[Instance]) -> list[Health]:
-    """Tell how instances are, asking those that run all at once."""
+def healths(instances: Sequence[Instance], *, timeout: float = LIVE_TIMEOUT) -> list[Health]:
+    """Tell how instances are, asking those that run all at once; each may take `timeout` seconds to answer."""
     if not instances:
         return []
     runtimes = {name: runtime(name) for name in {one.record.runtime for one in instances}}
@@ -116,7 +116,7 @@ def healths(instances: Sequence[Instance]) -> list[Health]:
     def told(instance: Instance) -> Health:
         platform, state = runtimes[instance.record.runtime], states[instance.name]
         running = state.status in {"running", "starting"}
-        well = _answers(platform, instance) if running else None
+        well = _answers(platform, instance, timeout) if running else None
         # A server that answers has started, whatever the platform still waits for.
         seen: Status = "running" if well and running else state.status
         status, detail = _status(instance, seen)
@@ -138,10 +138,10 @@ def healths(instances: Sequence[Instance]) -> list[Health]:
         return list(pool.map(told, instances))
 
 
-def _answers(platform: Runtime, instance: Instance) -> bool:
+def _answers(platform: Runtime, instance: Instance, timeout: float) -> bool:
     probes = instance.service.manifest.probes
     try:
-        probe(platform, instance, probes.live or probes.ready, timeout=_LIVE_TIMEOUT)
+        probe(platform, instance, probes.live or probes.ready, timeout=timeout)
     except PortableError:
         return False
     return True

@@ -254,7 +254,7 @@ class Probes(Strict, frozen=True, kw_only=True):
     ready: Probe
     live: Probe | None = None
     functional: Probe
-    start_timeout: DurationText = "60s"
+    start_timeout: DurationText = "2m"
 
 
 class Action(Strict, frozen=True, kw_only=True):

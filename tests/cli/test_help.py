@@ -36,7 +36,10 @@ def test_every_command_of_the_contract_is_there() -> None:
         doctor / conformance / worker / outbox relay / bucket put / bucket get / bucket cat / bucket rm / bucket ls /
         bucket cp / queue send / queue receive / queue peek / queue stats / queue redrive / queue purge /
         topic publish / stream append / stream tail / cache get / cache set / cache del / collection get /
-        collection put / collection query
+        collection put / collection query / services search / services show / services install / services up /
+        services down / services status / services binding / services logs / services upgrade / services backup /
+        services restore / services uninstall / services render / services validate / services schema /
+        services mirror / services repo add / services repo list / services repo remove / services repo index
     """
     assert set(ALL) == {f"portable {' '.join(name.split())}" for name in wanted.split("/")}
 

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from time import monotonic
 from typing import Any, ClassVar
 
 import pytest
@@ -19,7 +20,7 @@ from portable.testing.aio.stream import StreamSuite as AsyncStreamSuite
 from portable.testing.aio.topic import TopicSuite as AsyncTopicSuite
 from portable.testing.stream import StreamSuite
 from portable.testing.topic import TopicSuite
-from tests.targets import RedisServer, redis_server
+from tests.targets import RedisServer, free_port, redis_server
 
 PATIENCE = 60.0
 
@@ -27,11 +28,14 @@ PATIENCE = 60.0
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[str]:
     """A cluster of one node, which refuses what a larger one would refuse."""
-    with redis_server("--cluster-enabled", "yes") as server, Redis(port=server.port) as plain:
+    with (
+        redis_server("--cluster-enabled", "yes", "--cluster-port", str(free_port())) as server,
+        Redis(port=server.port) as plain,
+    ):
         plain.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
-        for _ in range(10_000):
-            if plain.cluster("INFO")["cluster_state"] == "ok":
-                break
+        deadline = monotonic() + PATIENCE
+        while plain.cluster("INFO")["cluster_state"] != "ok":
+            assert monotonic() < deadline, "the cluster of one node did not come up"
         yield server.url
 
 
@@ -72,7 +76,8 @@ def use(url: str, **how: Any) -> None:
         cache.clear()
         assert cache.get_many(["k1", "n"]) == {}
         assert other.get("k") == "stays"
-        assert cache.capabilities.fencing is not bool(how.get("cluster") or how.get("sentinel"))
+        capabilities: Any = cache.capabilities
+        assert capabilities.fencing is not bool(how.get("cluster") or how.get("sentinel"))
     with open_queue(url, name="jobs", create="if_missing", max_deliveries=1, **how) as jobs:
         jobs.send(b"body", attributes={"a": "b"})
         (message,) = jobs.receive(wait=PATIENCE)

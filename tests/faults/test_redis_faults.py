@@ -1,4 +1,4 @@
-"""Redis when the server is killed, connections are cut, credentials are wrong, callers are cancelled and processes fork."""
+"""Redis when servers are killed, connections cut, credentials wrong, callers cancelled, and processes forked."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ from portable.errors import (
 from tests.targets import RedisServer, redis_server, target
 
 PATIENCE = 60.0
-SECRET = "s3cr3t-of-the-test"
+SECRET = "s3cr3t-of-the-test"  # noqa: S105 (it protects nothing)
 
 # Whoever may make what is missing.
-MAKE = {"create": "if_missing"}
+MAKE: Any = {"create": "if_missing"}
 
 
 @pytest.fixture
@@ -232,7 +232,9 @@ def test_wrong_password(guarded: RedisServer) -> None:
 def test_right_password_and_acl(guarded: RedisServer) -> None:
     with open_cache(guarded.url.replace("//", f"//:{SECRET}@"), name="sessions") as cache:
         cache.set("k", "v")
-        cache.native.acl_setuser("reader", enabled=True, passwords=[f"+{SECRET}"], keys=["*"], commands=["+@all", "-set"])
+        cache.native.acl_setuser(
+            "reader", enabled=True, passwords=[f"+{SECRET}"], keys=["*"], commands=["+@all", "-set"]
+        )
     with open_cache(guarded.url.replace("//", f"//reader:{SECRET}@"), name="sessions") as cache:
         assert cache.get("k") == "v"
         with pytest.raises(PermissionDenied) as caught:

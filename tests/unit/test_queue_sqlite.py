@@ -222,12 +222,12 @@ def test_an_ack_that_meets_an_extension(jobs: portable.Queue[bytes]) -> None:
 
 
 def test_numbers_that_are_taken_are_tried_again(jobs: portable.Queue[bytes], monkeypatch: pytest.MonkeyPatch) -> None:
-    from portable_embedded import sqlite_queue
+    from portable_embedded import queue_layout
 
     clock = Clock()
     clock.stop()
     monkeypatch.setattr(jobs._driver, "_clock", clock.now)
-    monkeypatch.setattr(sqlite_queue._ids, "next", iter([1, 1, 2, 2, 3]))
+    monkeypatch.setattr(queue_layout.ids, "next", iter([1, 1, 2, 2, 3]))
     assert jobs.send(b"a") == "1"
     assert jobs.send(b"b") == "2"
     assert jobs.send_many([b"c"]).results == ["3"]

@@ -83,11 +83,11 @@ async def within(call: Awaitable[T], timeout: float) -> T:
         return await call
 
 
-async def disconnect(connection: Any) -> None:
-    """Drop a connection without a word; what waits for it ends."""
+async def disconnect(connection: Any, *, nowait: bool = True) -> None:
+    """Drop a connection; what waits for it ends."""
     # What is gone already cannot be closed, and need not be.
     with contextlib.suppress(Exception):
-        await connection.disconnect(nowait=True)
+        await connection.disconnect(nowait=nowait)
 
 
 async def open_cluster(**how: Any) -> Any:
@@ -97,9 +97,15 @@ async def open_cluster(**how: Any) -> Any:
 
 
 async def close_client(client: Any) -> None:
-    """Close a client, and its pool."""
-    with contextlib.suppress(Exception):
-        await client.aclose()
+    """Close a client, its pool, and those that watch over its server."""
+    watching = getattr(getattr(client, "connection_pool", None), "sentinel_manager", None)
+    for one in (client, *(watching.sentinels if watching is not None else ())):
+        with contextlib.suppress(Exception):
+            await one.aclose()
+        pool = getattr(one, "connection_pool", None)
+        if pool is not None:
+            with contextlib.suppress(Exception):
+                await pool.disconnect()
 
 
 class Slots:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+import portable
 from portable.config import Config, Profile
 from portable.contracts import CONTRACTS
 from portable.errors import ConfigError
@@ -312,7 +313,7 @@ def test_quantities_are_read():
 
 
 def test_what_is_no_config_profile_or_name_is_refused(here):
-    with pytest.raises(ConfigError, match="a config is a path or a portable.Config, not int"):
+    with pytest.raises(ConfigError, match=r"a config is a path or a portable\.Config, not int"):
         portable.connect(5)
     with pytest.raises(ConfigError, match="the name of a profile is a string, not int"):
         portable.connect(profile=5)

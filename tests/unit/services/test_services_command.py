@@ -137,7 +137,7 @@ def test_bindings_of_the_project_are_found_after_the_environments(folder: Path, 
         folder / ".portable" / "services" / "bindings" / "orders",
         uri="redis://h:1",
         uri_queue="redis://h:2",
-        password="p",
+        password="p",  # noqa: S106 (of the test)
     )
     found = service_url(url, folder, "cache")
     assert (found.port, found.password, found.options) == (1, "p", {"x": "1"})

@@ -21,7 +21,7 @@ from portable.services.parameters import Generated, Parameter, Value, check_valu
 from portable.services.ports import choose_port, is_free
 from portable.services.probing import Answer, ask, wait_until
 from portable.services.runtimes import runtime
-from portable.services.software import environment_of, fetch, locate
+from portable.services.software import Fetched, environment_of, fetch, locate
 from portable.services.templates import expanded, references
 
 from .conftest import Write
@@ -78,7 +78,7 @@ def test_a_secret_is_not_repeated() -> None:
 
 def test_values_are_decided_in_order() -> None:
     parameters = {"a": TEXT, "secret": SECRET, "n": Parameter(type="integer", description="d", default=1)}
-    with pytest.raises(ConfigError, match="parameter a has no value .* give it with --set a="):
+    with pytest.raises(ConfigError, match=r"parameter a has no value .* give it with --set a="):
         decided(parameters, {}, {}, {})
     first = decided(parameters, {"a": "given"}, {"a": "plan", "n": 7}, {})
     assert (first["a"], first["n"]) == ("given", 7)
@@ -112,7 +112,7 @@ def test_bindings_are_encoded_private_and_redacted(write: Write, tmp_path: Path)
     values = {("parameter", "password"): "a/b@c", ("host", ""): "127.0.0.1", ("port", "main"): "7001"}
     found = entries(manifest, lambda scope, name: values[scope, name])
     assert found["uri"] == "demo://:a%2Fb%40c@127.0.0.1:7001"
-    assert found["password"] == "a/b@c"
+    assert found["password"] == "a/b@c"  # noqa: S105 (of the test)
     folder = tmp_path / "bindings" / "demo"
     write_binding(folder, found)
     assert read_entries(folder) == found
@@ -121,7 +121,7 @@ def test_bindings_are_encoded_private_and_redacted(write: Write, tmp_path: Path)
     write_binding(folder, {"uri": "demo://other"})
     assert read_entries(folder) == {"uri": "demo://other"}
     assert shown(found, {"password": "a/b@c"})["uri"] == "demo://:***@127.0.0.1:7001"
-    assert shown(found, {"password": "a/b@c"})["password"] == "***"
+    assert shown(found, {"password": "a/b@c"})["password"] == "***"  # noqa: S105 (of the test)
     assert shown(found, {"password": ""}) == found
     remove_binding(folder)
     remove_binding(folder)
@@ -381,7 +381,7 @@ def test_services_that_need_each_other_are_refused(write: Write, tmp_path: Path)
 def test_software_of_this_machine(tmp_path: Path) -> None:
     home = Home(tmp_path)
     here = Software(source="path", commands={"sh": "sh", "also": "/bin/s*h"})
-    kept = []
+    kept: list[Fetched] = []
     fetched = fetch(home, [Software(source="path", commands={"x": "no-such"}), here], report=print, keep=kept.append)
     assert (fetched.number, fetched.folder, kept) == (1, "", [fetched])
     assert Path(locate(here, None)["sh"]).is_file()

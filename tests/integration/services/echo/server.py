@@ -6,8 +6,7 @@ import socketserver
 import sys
 from pathlib import Path
 
-with open(sys.argv[1]) as file:
-    config = json.load(file)
+config = json.loads(Path(sys.argv[1]).read_text())
 data = Path(config["data"])
 
 
@@ -46,5 +45,6 @@ if config["mode"] == "crash":
 if config["mode"] == "deaf":
     Handler.handle = lambda self: self.rfile.read()
 with Server((config["host"], config["port"]), Handler) as server:
-    print("echo: ready", flush=True)
+    sys.stdout.write("echo: ready\n")
+    sys.stdout.flush()
     server.serve_forever()
