@@ -5,6 +5,9 @@ BIN    := $(VENV)/bin
 # Test processes side by side: four a core, because most tests wait for leases and locks.
 JOBS   ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) \* 4)
 PROFILE ?= local
+# What needs no server, and the conformance of what does.
+EMBEDDED := tests/unit tests/conformance --ignore-glob='*/test_redis*'
+SERVERS  := $(wildcard tests/conformance/test_redis*.py)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check lint bench bench-check sync docs matrix audit format clean
@@ -27,13 +30,13 @@ demo: $(VENV)/.installed ## run the archive example on real files, and show what
 
 test: lint ## everything: unit, conformance and command tests with coverage, then integration and fault tests
 	rm -f .coverage .coverage.*
-	$(BIN)/python -m coverage run -m pytest -q -n $(JOBS) --dist loadgroup tests/unit tests/conformance tests/cli
+	$(BIN)/python -m coverage run -m pytest -q -n $(JOBS) --dist loadgroup $(EMBEDDED) tests/cli
 	$(BIN)/python -m coverage combine -q
 	$(BIN)/python -m coverage report --include 'portable/*' --fail-under 95 --skip-covered --sort cover
-	$(BIN)/python -m pytest -q -n $(JOBS) --dist loadgroup tests/integration tests/faults tests/typing
+	$(BIN)/python -m pytest -q -n $(JOBS) --dist loadgroup $(SERVERS) tests/integration tests/faults tests/typing
 
 check: lint ## lint, unit tests and embedded conformance, under two minutes
-	$(BIN)/python -m pytest -q -n $(JOBS) --dist loadgroup tests/unit tests/conformance
+	$(BIN)/python -m pytest -q -n $(JOBS) --dist loadgroup $(EMBEDDED)
 
 lint: $(VENV)/.developing ## format, lint, types, drift of what is generated
 	$(BIN)/ruff format --check --quiet

@@ -141,7 +141,13 @@ class Home:
                 _lock(file, what, timeout)
                 # Whoever removed the folder meanwhile left us a lock that nobody else sees.
                 if _same(file, path):
-                    yield
+                    try:
+                        yield
+                    except BaseException:
+                        # What failed before it made anything leaves no folder either.
+                        with contextlib.suppress(OSError):
+                            self.remove_if_unused(what)
+                        raise
                     return
             finally:
                 os.close(file)

@@ -13,6 +13,7 @@ import pytest
 
 from portable.cli.program import run
 from portable.services import Services
+from portable.services.repositories import remove
 from portable.services.runtimes import strays
 
 HERE = Path(__file__).parent / "services"
@@ -31,7 +32,9 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     home = engine.home.folder
     for name in engine.home.names():
         engine.uninstall(name)
+    remove(engine.home, "tests")
     assert not list(strays.processes(home))
+    assert not home.exists()
 
 
 @pytest.fixture

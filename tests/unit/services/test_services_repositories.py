@@ -6,6 +6,7 @@ import functools
 import http.server
 import io
 import json
+import shutil
 import tarfile
 import threading
 from collections.abc import Iterator
@@ -30,10 +31,17 @@ def published(write: Write, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def project(tmp_path: Path) -> Path:
+def project(tmp_path: Path) -> Iterator[Path]:
+    """A project, of which root keeps nothing elsewhere afterwards."""
     folder = tmp_path / "project"
     folder.mkdir()
-    return folder
+    yield folder
+    home = Home(folder)
+    for path in (home.folder / "repositories").glob("*"):
+        shutil.rmtree(path)
+        (home.folder / "repositories").rmdir()
+    home.remove_if_unused()
+    assert not home.folder.exists()
 
 
 def test_a_repository_is_added_read_and_removed(published: Path, project: Path) -> None:
@@ -146,6 +154,7 @@ def packed(**files: str) -> bytes:
         (packed(**{"/escaped": "x"}), "is not what the index says"),
         (packed(large="x" * (17 * 1024 * 1024)), "more than 16 MiB"),
     ],
+    ids=["text", "above", "absolute", "large"],  # the archives hold the time
 )
 def test_hostile_archives_are_refused(published: Path, project: Path, content: bytes, message: str) -> None:
     (published / "demo-1.tar.gz").write_bytes(content)
