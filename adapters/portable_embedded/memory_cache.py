@@ -30,6 +30,7 @@ ENTRY_BYTES = 200
 # Evicting and purging go in small steps, so that no single call pays for all.
 PURGED_AT_ONCE = 64
 EVICTED_SHARE = 64
+LOCKS_KEPT = 1024
 
 
 class MemoryCacheOptions(Options, frozen=True, kw_only=True):
@@ -87,6 +88,7 @@ class Table:
         self.locks: dict[str, Held] = {}
         self.token = 0
         self.next_purge: float = NEVER
+        self._most_locks = LOCKS_KEPT
         self._due: dict[int, set[str]] = {}
         self._due_seconds: list[int] = []
         self._news: weakref.WeakValueDictionary[str, News] = weakref.WeakValueDictionary()
@@ -169,6 +171,16 @@ class Table:
                     self.remove(key)
                 if len(entries) <= most_entries and self.size <= most_bytes:
                     return
+
+    def hold(self, name: str, held: Held, now: float) -> None:
+        """Note who has a lock; those that ran out and that nobody released go once they are many.
+
+        The caller holds the lock of the space.
+        """
+        self.locks[name] = held
+        if len(self.locks) > self._most_locks:
+            self.locks = {name: one for name, one in self.locks.items() if one.expires > now}
+            self._most_locks = max(LOCKS_KEPT, 2 * len(self.locks))
 
     def news(self, name: str) -> News:
         """The news of one lock, kept as long as somebody waits for it."""
@@ -331,7 +343,7 @@ class MemoryCache:
             held = table.locks.get(name)
             if held is not None and held.expires > now:
                 return Attempt(name, holder, obtained=False, token=None, seconds=held.expires - now)
-            table.locks[name] = Held(holder, now + ttl)
+            table.hold(name, Held(holder, now + ttl), now)
             table.token += 1
             return Attempt(name, holder, obtained=True, token=table.token, seconds=ttl)
 

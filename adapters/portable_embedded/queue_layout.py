@@ -43,9 +43,7 @@ __all__ = [
     "UNLEASE",
     "Ids",
     "channel",
-    "decode_attributes",
     "decode_filter",
-    "encode_attributes",
     "encode_filter",
     "ids",
 ]
@@ -150,16 +148,6 @@ if hasattr(os, "register_at_fork"):
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(dict[str, str]).decode
-
-
-def encode_attributes(attributes: Mapping[str, str] | None) -> str | None:
-    """Give attributes as the column holds them."""
-    return _encode(attributes).decode() if attributes else None
-
-
-def decode_attributes(text: str | None) -> dict[str, str]:
-    """Undo `encode_attributes`."""
-    return _decode(text) if text else {}
 
 
 def encode_filter(wanted: Mapping[str, str]) -> str | None:

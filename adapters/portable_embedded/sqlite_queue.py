@@ -22,8 +22,9 @@ from portable.errors import Closed, LeaseLost, PortableError, ResourceNotFound, 
 from portable.messages import Delivery, Outgoing, QueueStats
 from portable.wire import dead_letter_attributes, dead_letter_name
 from portable_embedded import queue_layout
+from portable_embedded.attribute_text import decode_attributes, encode_attributes
 from portable_embedded.channels import Channel
-from portable_embedded.queue_layout import BLOCKED, decode_attributes, encode_attributes
+from portable_embedded.queue_layout import BLOCKED
 from portable_embedded.store import Durability, Store
 
 __all__ = ["Options", "SqliteQueue"]

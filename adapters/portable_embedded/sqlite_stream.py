@@ -24,6 +24,7 @@ from portable.partition_member import PartitionMember
 from portable.partitioning import partition_of
 from portable.quantities import Duration
 from portable.records import START, Edge, NewRecord, Position, Record
+from portable_embedded.attribute_text import decode_attributes, encode_attributes
 from portable_embedded.channels import Channel
 from portable_embedded.offsets import offset_of, partition_number, position
 from portable_embedded.store import Schema, Store
@@ -233,7 +234,7 @@ class SqliteStream:
                 next(self._turns) % count if record.key is None else partition_of(record.key, count),
                 record.key,
                 record.data,
-                _encode_attributes(record.attributes).decode() if record.attributes else None,
+                encode_attributes(record.attributes),
             )
             for record in records
         ]
@@ -279,7 +280,7 @@ class SqliteStream:
             Record(
                 data,
                 key,
-                _decode_attributes(attributes) if attributes else {},
+                decode_attributes(attributes) if attributes else {},
                 partition,
                 position(partition, identity - base),
                 datetime.fromtimestamp(time / 1_000_000, UTC),
@@ -394,5 +395,3 @@ def _before(connection: sqlite3.Connection, start: int, end: int, oldest: int) -
 
 _GROUP = "SELECT state FROM stream_group WHERE stream = ? AND name = ?"
 _decode_group = msgspec.json.Decoder(GroupState).decode
-_encode_attributes = msgspec.json.Encoder().encode
-_decode_attributes = msgspec.json.Decoder(dict[str, str]).decode

@@ -16,7 +16,8 @@ from portable.drivers import Options as DriverOptions
 from portable.errors import Closed, PortableError, ResourceNotFound, Unavailable
 from portable.messages import Outgoing
 from portable_embedded import queue_layout
-from portable_embedded.queue_layout import decode_filter, encode_attributes, encode_filter
+from portable_embedded.attribute_text import encode_attributes
+from portable_embedded.queue_layout import decode_filter, encode_filter
 from portable_embedded.sqlite_queue import ATTEMPTS, Options, SqliteQueue, line_up
 from portable_embedded.store import Durability, Store
 

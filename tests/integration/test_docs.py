@@ -3,8 +3,8 @@
 A page is run from top to bottom in a folder of its own. A block with a `title` is a file, and is written there; a
 `python` block without one runs in the page's interpreter, where names stay from block to block; a `sh` block runs in
 bash, and what follows it as a `text` block is what it prints (`…` stands for anything). Every `toml` block is a config
-that loads, but for a `pyproject.toml` or a `service.toml`. Commands that set up a machine (`pip`, `make`) are not run: that what they name
-is there is checked.
+that loads, but for a `pyproject.toml` or a `service.toml`. Commands that set up a machine (`pip`, `make`) are not run:
+that what they name is there is checked.
 """
 
 from __future__ import annotations

@@ -198,3 +198,16 @@ def test_there_is_nothing_to_make() -> None:
     cache.open()
     cache.check(write=True, timeout=1)
     cache.close()
+
+
+def test_locks_that_nobody_released_do_not_pile_up() -> None:
+    clock = Clock()
+    clock.stop()
+    cache = memory_cache(clock)
+    held = cache.acquire("held", "me", 1e6, timeout=1)
+    for number in range(10_000):
+        assert cache.acquire(f"lock {number}", "me", 1.0, timeout=1).obtained
+        clock.advance(0.1)
+    assert len(cache._table.locks) < 2_000
+    assert not cache.acquire("held", "other", 1.0, timeout=1).obtained
+    assert cache.release("held", held.holder, timeout=1)

@@ -7,6 +7,7 @@ import copy
 import sqlite3
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from portable_embedded.sqlite_queue import SqliteQueue
 from tests.unit.test_queue import OFFLOADING, PATIENCE, cloud
 
 
-def test_what_was_received_when_told_to_stop_is_handled() -> None:
+def test_what_was_received_when_told_to_stop_is_handled(monkeypatch: pytest.MonkeyPatch) -> None:
     """To give it back would use up a delivery, here the only one."""
     handled: list[bytes] = []
 
@@ -32,11 +33,24 @@ def test_what_was_received_when_told_to_stop_is_handled() -> None:
                 stop.set()
                 handled.append(message.body)
 
+            # Open, or nobody would know of what it waits for.
+            await jobs.check()
+            waiting = asyncio.Event()
+            waits: list[None] = []
+            news: Any = jobs._driver.arrivals
+            subscribe = news.subscribe
+
+            def subscribed(callback: Callable[[], None]) -> Any:
+                waits.append(None)
+                # The first is for the first worker alone.
+                if len(waits) == 2:
+                    waiting.set()
+                return subscribe(callback)
+
+            monkeypatch.setattr(news, "subscribe", subscribed)
             consuming = asyncio.create_task(jobs.consume(handle, concurrency=3, stop=stop))
-            # The three workers take all three with one call, because they wait by then.
-            news = jobs._driver.arrivals
-            while not news._callbacks:
-                await asyncio.sleep(0)
+            # The three workers take all three with one call, because by then they wait.
+            await waiting.wait()
             await jobs.send_many([b"1", b"2", b"3"])
             assert await consuming == 3
             assert (await jobs.stats()).dead == 0
@@ -51,26 +65,33 @@ def test_idle_is_only_who_has_looked() -> None:
         assert jobs.consume(lambda _: None, idle_timeout=0) == 1
 
 
-def test_what_arrives_when_consuming_is_over_is_given_back() -> None:
+def test_what_arrives_when_consuming_is_over_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker that still waits when nobody waits for it any more keeps no lease."""
     with portable.open_queue("memory:", name="jobs", visibility_timeout="10m") as jobs:
-        sent = jobs.send(b"first")
-        stop, go = threading.Event(), threading.Event()
+        jobs.send(b"first")
+        stop, go, waiting = threading.Event(), threading.Event(), threading.Event()
+        news: Any = jobs._driver.arrivals
+        subscribe = news.subscribe
 
-        def hang(message: portable.Message[bytes]) -> None:
-            if message.id == sent:
-                stop.set()
-                go.wait(PATIENCE)
+        def subscribed(callback: Callable[[], None]) -> Any:
+            waiting.set()
+            return subscribe(callback)
 
-        try:
-            jobs.consume(hang, concurrency=4, stop=stop, drain_timeout=0)
-            later = jobs.send(b"later")
-            found: set[str] = set()
-            while found != {sent, later}:
-                (message,) = jobs.receive(wait=PATIENCE)
-                found.add(message.id)
-        finally:
-            go.set()
+        monkeypatch.setattr(news, "subscribe", subscribed)
+
+        def hang(_: portable.Message[bytes]) -> None:
+            waiting.wait(PATIENCE)
+            stop.set()
+            go.wait(PATIENCE)
+
+        jobs.consume(hang, concurrency=4, stop=stop, drain_timeout=0)
+        jobs.send(b"later")
+        go.set()
+        for thread in threading.enumerate():
+            if thread.name == "portable-wait":
+                thread.join(PATIENCE)
+        stats = jobs.stats()
+        assert (stats.ready, stats.leased) == (2, 0)
 
 
 def test_a_lease_that_was_lost_meanwhile_is_no_trouble_of_receive() -> None:
@@ -88,10 +109,11 @@ def test_a_lease_that_was_lost_meanwhile_is_no_trouble_of_receive() -> None:
                     assert raw.receive(wait=0) == []
                     raise ValueError("no such job")
 
-        jobs = portable.Queue(raw._binding, raw._make, host=raw._host, type=Job)
+        jobs: portable.Queue[Job] = portable.Queue(raw._binding, raw._make, host=raw._host, type=Job)
         raw.send(b'{"name": "bad"}')
+        assert jobs.receive(wait=0) == []
         raw.send(b'{"name": "good"}')
-        assert [message.body for message in jobs.receive(2, wait=0)] == [Job("good")]
+        assert [message.body for message in jobs.receive(wait=0)] == [Job("good")]
         assert raw.stats().dead == 1
 
 
@@ -215,20 +237,15 @@ def test_what_is_there_is_not_made_again(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("scheme", ["memory", "sqlite"])
 def test_numbers_without_meaning_are_refused(scheme: str, tmp_path: Path) -> None:
-    url = "memory:" if scheme == "memory" else f"sqlite:{tmp_path / 'app.db'}"
-    with (
-        portable.open_queue(url, name="jobs", durability="process")
-        if scheme == "sqlite"
-        else portable.open_queue(url, name="jobs") as jobs
-    ):
+    with portable.open_queue("memory:" if scheme == "memory" else f"sqlite:{tmp_path / 'app.db'}", name="jobs") as jobs:
         jobs.send_many([b"1", b"2"])
         (message,) = jobs.receive()
         for far in (1e12, 1e300, 10**400):
             refused: list[Callable[[], object]] = [
-                lambda far=far: jobs.send(b"x", delay=far),
-                lambda far=far: message.nack(far),
-                lambda far=far: message.extend(far),
-                lambda far=far: jobs.receive(wait=0, visibility_timeout=far),
+                partial(jobs.send, b"x", delay=far),
+                partial(message.nack, far),
+                partial(message.extend, far),
+                partial(jobs.receive, wait=0, visibility_timeout=far),
             ]
             for call in refused:
                 with pytest.raises(errors.InvalidArgument, match="seconds"):

@@ -253,3 +253,28 @@ def test_a_forked_child_has_numbers_and_connections_of_its_own(file: Path, jobs:
     assert jobs.stats().dead == 1
     assert sum(message.body == b"child" for message in messages) == 50
     assert set(result.results) <= {message.id for message in messages}
+
+
+@pytest.mark.parametrize(
+    ("text", "attributes"),
+    [
+        ('{"n": 1, "s": "x", "l": [true]}', {"n": "1", "s": "x", "l": "[true]"}),
+        ("no JSON", {}),
+        ("[1]", {}),
+        (b"\xff", {}),
+    ],
+)
+def test_attributes_that_another_program_wrote_otherwise_stop_nobody(
+    file: Path, jobs: portable.Queue[bytes], text: object, attributes: dict[str, str]
+) -> None:
+    jobs.stats()
+    with sqlite3.connect(file) as other:
+        other.execute(
+            "INSERT INTO queue_message (queue, due, id, sent, attributes, body) "
+            "SELECT id, 0, 1, 0, ?, 'x' FROM queue WHERE name = 'jobs'",
+            (text,),
+        )
+    other.close()
+    (message,) = jobs.receive(wait=0)
+    assert (message.body, message.attributes) == (b"x", attributes)
+    message.ack()

@@ -313,9 +313,10 @@ def test_quantities_are_read():
 
 
 def test_what_is_no_config_profile_or_name_is_refused(here):
+    wrong: Any = 5
     with pytest.raises(ConfigError, match=r"a config is a path or a portable\.Config, not int"):
-        portable.connect(5)
+        portable.connect(wrong)
     with pytest.raises(ConfigError, match="the name of a profile is a string, not int"):
-        portable.connect(profile=5)
-    with portable.connect() as cloud, pytest.raises(ConfigError, match="None is no resource name"):
-        cloud.queue(None)
+        portable.connect(profile=wrong)
+    with portable.connect() as cloud, pytest.raises(ConfigError, match="5 is no resource name"):
+        cloud.queue(wrong)

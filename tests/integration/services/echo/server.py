@@ -12,6 +12,8 @@ data = Path(config["data"])
 
 class Handler(socketserver.StreamRequestHandler):
     def handle(self) -> None:
+        if config["mode"] == "deaf":
+            self.rfile.read()
         known = False
         for line in self.rfile:
             verb, *rest = line.decode().split()
@@ -42,8 +44,6 @@ class Server(socketserver.ThreadingTCPServer):
 
 if config["mode"] == "crash":
     sys.exit("echo: as it was told, it crashes")
-if config["mode"] == "deaf":
-    Handler.handle = lambda self: self.rfile.read()
 with Server((config["host"], config["port"]), Handler) as server:
     sys.stdout.write("echo: ready\n")
     sys.stdout.flush()
