@@ -28,7 +28,7 @@ $(VENV)/.developing: $(VENV)/.installed
 demo: $(VENV)/.installed ## run the archive example on real files, and show what it did
 	$(BIN)/python examples/archive/run.py --profile $(PROFILE)
 
-test: lint ## everything: unit, conformance and command tests with coverage, then integration and fault tests
+test: lint $(VENV)/.benching ## everything: unit, conformance and command tests with coverage, then integration and fault tests
 	rm -f .coverage .coverage.*
 	$(BIN)/python -m coverage run -m pytest -q -n $(JOBS) --dist loadgroup $(EMBEDDED) tests/cli
 	$(BIN)/python -m coverage combine -q
