@@ -7,6 +7,7 @@ JOBS   ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) \* 4)
 PROFILE ?= local
 # What needs no server, and the conformance of what does.
 EMBEDDED := tests/unit tests/conformance --ignore-glob='*/test_redis*'
+COVERED  := $(EMBEDDED) tests/cli $(wildcard tests/integration/test_outbox*.py tests/integration/test_services_engine*.py)
 SERVERS  := $(wildcard tests/conformance/test_redis*.py)
 
 .DEFAULT_GOAL := help
@@ -28,12 +29,12 @@ $(VENV)/.developing: $(VENV)/.installed
 demo: $(VENV)/.installed ## run the archive example on real files, and show what it did
 	$(BIN)/python examples/archive/run.py --profile $(PROFILE)
 
-test: lint $(VENV)/.benching ## everything: unit, conformance and command tests with coverage, then integration and fault tests
+test: lint $(VENV)/.benching ## everything: lint, the tests that count for coverage, then servers, integration and faults
 	rm -f .coverage .coverage.*
-	$(BIN)/python -m coverage run -m pytest -q -n $(JOBS) --dist loadgroup $(EMBEDDED) tests/cli
+	$(BIN)/python -m coverage run -m pytest -q -n $(JOBS) --dist loadgroup $(COVERED)
 	$(BIN)/python -m coverage combine -q
 	$(BIN)/python -m coverage report --include 'portable/*' --fail-under 95 --skip-covered --sort cover
-	$(BIN)/python -m pytest -q -n $(JOBS) --dist loadgroup $(SERVERS) tests/integration tests/faults tests/typing
+	$(BIN)/python -m pytest -q -n $(JOBS) --dist loadgroup $(SERVERS) $(filter-out $(COVERED),$(wildcard tests/integration/test_*.py)) tests/faults tests/typing
 
 check: lint ## lint, unit tests and embedded conformance, under two minutes
 	$(BIN)/python -m pytest -q -n $(JOBS) --dist loadgroup $(EMBEDDED)
