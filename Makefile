@@ -68,8 +68,8 @@ docs: $(VENV)/.developing ## the documentation site, under site/
 	$(BIN)/python -m pip install --quiet --group docs
 	$(BIN)/mkdocs build --strict --quiet
 
-matrix: $(VENV)/.developing ## run the conformance suites, and write docs/reference/matrix.md
-	$(BIN)/python -m pytest -q -n $(JOBS) --dist loadgroup tests/conformance --portable-matrix docs/reference/matrix.md
+matrix: $(VENV)/.developing ## run the conformance suites, servers included, and write docs/reference/matrix.md
+	PORTABLE_TEST_REQUIRE=all $(BIN)/python -m pytest -q -n $(JOBS) --dist loadgroup tests/conformance --portable-matrix docs/reference/matrix.md
 
 audit: $(VENV)/.developing ## known vulnerabilities of what we depend on, where advisories can be reached
 	$(BIN)/python -m pip install --quiet pip-audit
