@@ -42,9 +42,9 @@ def _debian(software: Software, folder: Path) -> dict[str, str]:
     for options in ([], _own_lists(folder)):
         try:
             if options:
-                called([apt, *options, "update", "-qq"], folder=folder)
+                called([apt, *_PATIENT, *options, "update", "-qq"], folder=folder)
             names = _closure(apt, options, software, folder)
-            called([apt, *options, "-qq", "download", *names], folder=archives)
+            called([apt, *_PATIENT, *options, "-qq", "download", *names], folder=archives)
             break
         except ConnectionError:
             if options:
@@ -74,6 +74,9 @@ def _own_lists(folder: Path) -> list[str]:
         "APT::Sandbox::User=",
     ]
 
+
+_PATIENT = ["-o", "Acquire::Retries=5"]
+"""A mirror may fail once; pip and Maven try again by themselves."""
 
 _LIBC = {"libc6", "libc-bin"}
 """A private C library does not go with the system's loader."""
