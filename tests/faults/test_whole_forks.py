@@ -97,7 +97,7 @@ def found(cloud):
     return {
         "use_queue": drained(cloud.queue("jobs")),
         "use_topic": drained(cloud.subscription("mailer")),
-        "use_stream": sum(len(stream.read(name, limit=100_000)) for name in stream.partitions()),
+        "use_stream": sum(len(stream.read(name, limit=10_000_000)) for name in stream.partitions()),
         "use_cache": cloud.cache("sessions").get("count"),
         "use_collection": cloud.collection("users").get("all").data["count"],
         "use_database": rows,
@@ -152,7 +152,7 @@ def test_a_child_of_an_idle_cloud_uses_every_kind(tmp_path: Path, default: str) 
 
 
 BUSY = """
-FORKS = 100
+FORKS = 60
 cloud = prepared(portable.connect(config))
 stop = threading.Event()
 lock = threading.Lock()
@@ -174,8 +174,8 @@ def wait():
         assert cloud.queue("idle").receive(wait=0.05) == []
 
 halves = [USES[:4], USES[4:], USES, list(reversed(USES))]
-threads = [threading.Thread(target=work, args=pair) for pair in enumerate(halves)]
-threads.append(threading.Thread(target=wait))
+threads = [threading.Thread(target=work, args=pair, daemon=True) for pair in enumerate(halves)]
+threads.append(threading.Thread(target=wait, daemon=True))
 for thread in threads:
     thread.start()
 refused = 0
