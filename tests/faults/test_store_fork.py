@@ -225,10 +225,14 @@ def test_a_fork_does_not_wait_for_a_lock_of_another_process(tmp_path: Path) -> N
 
 
 CHILD_WAITS = """
+# The first look of the watching thread wakes everybody, so it must be over before somebody waits.
+looked = threading.Event()
+kept = store.changes.subscribe("a", looked.set)
+assert looked.wait(60)
 version = store.changes.version("a")
 waiting = threading.Thread(target=store.changes.wait, args=("a", version, 60.0))
 waiting.start()
-while "a" not in store.changes._listeners:
+while waiting.is_alive() and len(store.changes._listeners["a"]) < 2:
     time.sleep(0.001)
 
 def child():
@@ -245,6 +249,7 @@ assert os.read(go, 1) == b"x"
 store.execute(ADD, notify="a")
 waiting.join()
 ended(pid)
+kept.close()
 print(count())
 """
 

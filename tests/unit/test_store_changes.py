@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from time import monotonic
 
@@ -52,12 +52,13 @@ def commit_elsewhere(path: Path) -> None:
         other.execute(INSERT)
 
 
-def settled(changes: Changes, channel: str) -> int:
-    """The version once the watching thread has taken its first look."""
-    version = changes.version(channel)
-    while changes.wait(channel, version, 0.1):
-        version = changes.version(channel)
-    return version
+@contextmanager
+def settled(changes: Changes, channel: str) -> Iterator[int]:
+    """The version once a new watching thread took its first look, which is news to all; it watches until the end."""
+    first = threading.Event()
+    with closing(changes.subscribe("kept", first.set)):
+        assert first.wait(PATIENCE)
+        yield changes.version(channel)
 
 
 def test_a_commit_moves_its_own_channel_only(store: Store) -> None:
@@ -83,18 +84,20 @@ def test_a_change_before_the_wait_ends_it_at_once(store: Store) -> None:
     assert store.changes.wait("a", version, PATIENCE)
 
 
-def test_a_waiter_wakes_on_its_channel_and_not_on_another(store: Store) -> None:
-    version = settled(store.changes, "a")
-    store.execute(INSERT, notify="b")
-    assert not store.changes.wait("a", version, 0.1)
-    woken: list[bool] = []
-    waiter = threading.Thread(target=lambda: woken.append(store.changes.wait("a", version, PATIENCE)))
-    waiter.start()
-    until(lambda: "a" in store.changes._listeners)
-    store.execute(INSERT, notify="a")
-    waiter.join(PATIENCE)
-    assert woken == [True]
-    assert store.changes.version("a") == version + 1
+def test_a_waiter_wakes_on_its_channel_and_not_on_another() -> None:
+    changes = Changes(lambda: False)
+    with settled(changes, "a") as version:
+        changes.notify("b")
+        assert not changes.wait("a", version, 0.01)
+        woken: list[bool] = []
+        waiter = threading.Thread(target=lambda: woken.append(changes.wait("a", version, PATIENCE)))
+        waiter.start()
+        until(lambda: "a" in changes._listeners)
+        changes.notify("a")
+        waiter.join(PATIENCE)
+        assert woken == [True]
+        assert changes.version("a") == version + 1
+    changes.close()
 
 
 def test_commits_of_this_process_are_not_taken_for_those_of_others(store: Store, path: Path) -> None:
@@ -110,13 +113,11 @@ def test_commits_of_this_process_are_not_taken_for_those_of_others(store: Store,
 
 def test_a_commit_elsewhere_wakes_every_channel(store: Store, path: Path) -> None:
     heard = {channel: threading.Event() for channel in ("a", "b")}
-    subscriptions = [store.changes.subscribe(channel, event.set) for channel, event in heard.items()]
-    settled(store.changes, "a")
-    for event in heard.values():
-        event.clear()
-    commit_elsewhere(path)
-    for event in heard.values():
-        assert event.wait(PATIENCE)
+    with settled(store.changes, "a"):
+        subscriptions = [store.changes.subscribe(channel, event.set) for channel, event in heard.items()]
+        commit_elsewhere(path)
+        for event in heard.values():
+            assert event.wait(PATIENCE)
     for subscription in subscriptions:
         subscription.close()
         subscription.close()
@@ -131,9 +132,11 @@ def test_a_commit_elsewhere_between_the_look_and_the_wait_is_not_missed(store: S
 
 
 def test_a_commit_of_another_process_wakes_a_waiter(store: Store, path: Path) -> None:
-    version = settled(store.changes, "a")
     writer = "import sqlite3, sys; sqlite3.connect(sys.argv[1], isolation_level=None).execute(sys.argv[2])"
-    with subprocess.Popen([sys.executable, "-c", writer, str(path), INSERT]) as process:
+    with (
+        settled(store.changes, "a") as version,
+        subprocess.Popen([sys.executable, "-c", writer, str(path), INSERT]) as process,
+    ):
         assert store.changes.wait("a", version, PATIENCE)
     assert process.returncode == 0
 
@@ -154,16 +157,16 @@ def test_nobody_watches_but_for_those_who_wait(store: Store) -> None:
 
 def test_close_wakes_the_waiters_and_ends_the_thread(path: Path) -> None:
     store = Store.open(path, durability="process", schema=SCHEMA, create=True)
-    version = settled(store.changes, "a")
     woken: list[bool] = []
-    waiters = [
-        threading.Thread(target=lambda: woken.append(store.changes.wait("a", version, PATIENCE))) for _ in range(3)
-    ]
-    for waiter in waiters:
-        waiter.start()
-    until(lambda: len(store.changes._listeners.get("a", ())) == 3)
-    store.close()
-    assert watchers() == []
+    with settled(store.changes, "a") as version:
+        waiters = [
+            threading.Thread(target=lambda: woken.append(store.changes.wait("a", version, PATIENCE))) for _ in range(3)
+        ]
+        for waiter in waiters:
+            waiter.start()
+        until(lambda: len(store.changes._listeners.get("a", ())) == 3)
+        store.close()
+        assert watchers() == []
     for waiter in waiters:
         waiter.join(PATIENCE)
     assert woken == [True] * 3
