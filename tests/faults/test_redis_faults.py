@@ -28,7 +28,8 @@ from portable.errors import (
     Unauthenticated,
     Unavailable,
 )
-from tests.targets import RedisServer, redis_server, target
+from tests.redis_servers import RedisServer, redis_server
+from tests.targets import target
 
 PATIENCE = 60.0
 SECRET = "s3cr3t-of-the-test"  # noqa: S105 (it protects nothing)
