@@ -58,7 +58,7 @@ def show(call: Call, service: str) -> None:
 
 
 @command(services, "install", example="portable services install postgres --as orders-db --set max-connections=50")
-@click.argument("service")
+@click.argument("service", required=False)
 @click.option("--as", "name", help="The instance's name.  [default: the service's]")
 @click.option("--runtime", "on", default="process", show_default=True, help=_RUNTIME_HELP)
 @click.option("--plan", help="How large it is.  [default: the manifest's first]")
@@ -67,7 +67,7 @@ def show(call: Call, service: str) -> None:
 @click.option("--ask", is_flag=True, help="Ask for each parameter on the terminal.")
 def install(
     call: Call,
-    service: str,
+    service: str | None,
     name: str | None,
     on: str,
     plan: str | None,
@@ -75,8 +75,16 @@ def install(
     ports: dict[str, str],
     ask: bool,
 ) -> None:
-    """Install a service, wait until it does its work, and print its binding. Again it does nothing."""
+    """Install a service, wait until it does its work, and print its binding. Again it does nothing.
+
+    Without SERVICE, install every service that the profile binds a resource to with service:NAME.
+    """
     engine = _services(call)
+    if service is None:
+        if name or plan or given or ports or ask:
+            raise click.UsageError("name the SERVICE that --as, --plan, --set, --port and --ask are for")
+        _install_bound(call, engine, on)
+        return
     manifest = engine.catalogue.service(service).manifest
     parameters = _parameters(manifest, given)
     if ask:
@@ -87,6 +95,21 @@ def install(
         )
     _show_binding(call, engine, instance.name, secrets=False)
     call.show_text(f"\nbind a resource to it in portable.toml with: service:{instance.name}")
+
+
+def _install_bound(call: Call, engine: Services, on: str) -> None:
+    """Install what the profile in force binds; what is an instance by another name has to be there."""
+    from portable.services.instances import stored
+
+    started: list[Instance] = []
+    with _reporting(call) as report:
+        for name in call.loaded().profile(call.profile).services():
+            found = stored(engine.home, name)
+            if found is not None and found.record.stage == "installed":
+                started += engine.up([name], report=report)
+            else:
+                started.append(engine.install(name, on=on, report=report))
+    _show_done(call, "up", started)
 
 
 @command(services, "up", example="portable services up")
@@ -148,13 +171,18 @@ def logs(call: Call, name: str, lines: int, follow: bool) -> None:
 
 
 @command(services, "uninstall", example="portable services uninstall valkey")
-@click.argument("name")
+@click.argument("names", metavar="[NAME]...", nargs=-1)
+@click.option("--all", "everything", is_flag=True, help="Everything that is installed.")
 @click.option("--keep-data", is_flag=True, help="Leave its volumes and secrets, for an installation of the same name.")
-def uninstall(call: Call, name: str, keep_data: bool) -> None:
+def uninstall(call: Call, names: tuple[str, ...], everything: bool, keep_data: bool) -> None:
     """Remove an installed service: its processes, files, data and binding. Nothing is left behind."""
-    with _reporting(call) as report:
-        _services(call).uninstall(name, keep_data=keep_data, report=report)
-    call.show({"uninstalled": name}, f"uninstalled {name}" + ("; its data is kept" if keep_data else ""))
+    engine = _services(call)
+    if bool(names) is everything:
+        raise click.UsageError("name what to uninstall, or give --all")
+    for name in engine.home.names() if everything else names:
+        with _reporting(call) as report:
+            engine.uninstall(name, keep_data=keep_data, report=report)
+        call.show({"uninstalled": name}, f"uninstalled {name}" + ("; its data is kept" if keep_data else ""))
 
 
 @command(services, "upgrade", example="portable services upgrade valkey --set fsync=always")

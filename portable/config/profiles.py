@@ -23,6 +23,7 @@ from portable.config.tables import (
 from portable.contracts import CONTRACTS, Contract, SubscriptionContract
 from portable.errors import ConfigError, LimitExceeded
 from portable.registry import provider, schemes
+from portable.urls import Url
 
 if TYPE_CHECKING:
     from portable.config.config import Config
@@ -137,6 +138,12 @@ class Profile:
     def declared(self) -> dict[str, str]:
         """Give the kind of each declared resource, in the order of the config."""
         return {name: declared.kind for name, declared in self.resources.items()}
+
+    def services(self) -> list[str]:
+        """Name the services that the profile binds with `service:NAME`, each once; not those behind a reference."""
+        placed = [*self.table.bind.values(), *([self.table.default] if self.table.default is not None else [])]
+        urls = [one.url for one in placed if (one.url or "").startswith("service:")]
+        return list(dict.fromkeys(Url.parse(url).path for url in urls if url and not holds_reference(url)))
 
     def contract(self, name: str, kind: str, overrides: dict[str, Any] | None = None) -> Contract:
         """Give what is asked of a resource.

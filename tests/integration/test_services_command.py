@@ -111,3 +111,32 @@ def test_a_secret_comes_from_stdin(command: Command, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(sys, "stdin", io.StringIO("piped123\n"))
     done(command("install", "echo", "--set", "password=-"))
     assert parsed(command("binding", "echo", "--show-secrets", "--json"))["binding"]["password"] == "piped123"  # noqa: S105 (of the test)
+
+
+def test_what_a_profile_binds_is_installed_at_once(command: Command, project: Path) -> None:
+    bind = 'terms = "service:echo"\nseen = "service:echo"\nkept = "memory:"\n'
+    caches = "".join(f"[resources.{name}]\nkind = 'cache'\n" for name in ("terms", "seen", "kept", "others"))
+    text = (
+        f'default_profile = "here"\n{caches}[profiles.here]\ndefault = "service:orders"\n[profiles.here.bind]\n{bind}'
+    )
+    (project / "portable.toml").write_text(text)
+    done(command("install", "echo", "--as", "orders"))
+    done(command("down"))
+    assert parsed(command("install", "--json")) == [
+        {"name": "echo", "service": "echo"},
+        {"name": "orders", "service": "echo"},
+    ]
+    assert done(command("install")) == "echo is up\norders is up\n"
+    assert {row["status"] for row in parsed(command("status", "--timeout", "60", "--json"))} == {"running"}
+    assert command("install", "--as", "x")[0] == 2
+    assert command("uninstall")[0] == command("uninstall", "echo", "--all")[0] == 2
+    assert done(command("uninstall", "--all")) == "uninstalled echo\nuninstalled orders\n"
+
+
+def test_a_profile_that_binds_an_unknown_instance_says_so(command: Command, project: Path) -> None:
+    (project / "portable.toml").write_text(
+        '[resources.terms]\nkind = "cache"\n[profiles.x]\ndefault = "service:orders"\n'
+    )
+    code, _, err = command("install", "--profile", "x")
+    assert code != 0
+    assert "orders" in err
