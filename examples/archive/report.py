@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import heapq
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -37,8 +39,13 @@ _extensions = sa.Table(
 
 @dataclass
 class Totals:
-    """The sums over all documents of a run."""
+    """The sums over all documents of a run.
 
+    Attributes:
+        result: a hash of what was found out of every file; the same wherever the same files are archived.
+    """
+
+    result: str = ""
     files: int = 0
     bytes: int = 0
     words: int = 0
@@ -64,16 +71,20 @@ class Reported:
 def summed(archive: Archive) -> Totals:
     """Read every document of the run once, and add up."""
     totals = Totals()
+    found = []
     for document in archive.documents.where("run", "==", archive.run):
         record = document.data
         totals.files += 1
         totals.bytes += record.size
         totals.words += record.word_count
         totals.redelivered += record.delivery > 1
+        found.append(f"{record.path}\0{record.sha256} {record.word_count} {record.words} {record.counts}\n")
         totals.extension_files[record.extension] += 1
         totals.extension_bytes[record.extension] += record.size
         for word, count in zip(record.words, record.counts, strict=True):
             totals.terms[word] += count
+    # Which worker was first differs from run to run, and the order in which documents come from one profile to another.
+    totals.result = hashlib.sha256("".join(sorted(found)).encode()).hexdigest()
     return totals
 
 
@@ -82,7 +93,8 @@ def hot_terms(archive: Archive, totals: Totals) -> list[tuple[str, int]]:
 
     def most_common() -> list[list[str | int]]:
         # A cache holds JSON, which knows lists and no tuples.
-        return [[word, count] for word, count in totals.terms.most_common(20)]
+        hottest = heapq.nsmallest(20, totals.terms.items(), key=lambda term: (-term[1], term[0]))
+        return [[word, count] for word, count in hottest]
 
     hot = archive.terms.get_or_set(f"hot/{archive.run}", most_common, ttl=3600)
     return [(str(word), int(count)) for word, count in hot]

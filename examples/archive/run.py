@@ -68,7 +68,11 @@ def archive_folder(options: argparse.Namespace, cloud: portable.Cloud) -> bool:
         totals = report.summed(archive)
         hot = report.hot_terms(archive, totals)
         largest = report.largest_sources(archive, ".py")
-        said += [f"{totals.words:,} words", f"{totals.redelivered} files were done on a later delivery"]
+        said += [
+            f"result {totals.result[:16]}",
+            f"{totals.words:,} words",
+            f"{totals.redelivered} files were done on a later delivery",
+        ]
     with steps.step("reported") as said:
         report.write(archive, totals, followers)
         notice = report.announced(archive)
