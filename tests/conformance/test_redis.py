@@ -1,4 +1,4 @@
-"""Redis, by the suites of all kinds that it serves, in both faces."""
+"""Redis in both faces, and Valkey, by the suites of all kinds that they serve."""
 
 from __future__ import annotations
 
@@ -64,4 +64,33 @@ class TestRedisStream(_Redis, StreamSuite):
 
 
 class TestRedisStreamAsync(_Redis, AsyncStreamSuite):
+    pass
+
+
+class _Valkey:
+    url: ClassVar[str]
+
+    @pytest.fixture(autouse=True, scope="class")
+    @classmethod
+    def _url(cls) -> None:
+        cls.url = target("valkey")
+
+
+class TestValkeyCache(_Valkey, CacheSuite):
+    pass
+
+
+class TestValkeyQueue(_Valkey, QueueSuite):
+    pass
+
+
+class TestValkeyTopic(_Valkey, TopicSuite):
+    pass
+
+
+class TestValkeySubscription(_Valkey, SubscriptionSuite):
+    pass
+
+
+class TestValkeyStream(_Valkey, StreamSuite):
     pass

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import shutil
 import subprocess
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from time import monotonic
 from typing import Any, ClassVar
@@ -15,7 +17,7 @@ from redis import Redis
 
 from portable import open_cache, open_queue
 from portable.aio import open_cache as open_cache_async
-from portable.errors import ConfigError, Unavailable
+from portable.errors import ConfigError, DeadlineExceeded, Unavailable
 from portable.testing.aio.stream import StreamSuite as AsyncStreamSuite
 from portable.testing.aio.topic import TopicSuite as AsyncTopicSuite
 from portable.testing.stream import StreamSuite
@@ -25,18 +27,36 @@ from tests.redis_servers import RedisServer, free_port, redis_server
 PATIENCE = 60.0
 
 
+def until(condition: Callable[[], bool], what: str) -> None:
+    deadline = monotonic() + PATIENCE
+    pause = threading.Event()
+    while not condition():
+        assert monotonic() < deadline, f"{what} did not come up"
+        pause.wait(0.02)
+
+
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[str]:
-    """A cluster of one node, which refuses what a larger one would refuse."""
-    with (
-        redis_server("--cluster-enabled", "yes", "--cluster-port", str(free_port())) as server,
-        Redis(port=server.port) as plain,
-    ):
-        plain.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
-        deadline = monotonic() + PATIENCE
-        while plain.cluster("INFO")["cluster_state"] != "ok":
-            assert monotonic() < deadline, "the cluster of one node did not come up"
-        yield server.url
+    """A cluster of three nodes, a third of the slots on each."""
+    with contextlib.ExitStack() as stack:
+        ports = [free_port() for _ in range(3)]
+        servers = [
+            stack.enter_context(redis_server("--cluster-enabled", "yes", "--cluster-port", str(port))) for port in ports
+        ]
+        clients = [stack.enter_context(Redis(port=server.port)) for server in servers]
+        for number, client in enumerate(clients):
+            first, last = 16384 * number // 3, 16384 * (number + 1) // 3 - 1
+            client.execute_command("CLUSTER", "ADDSLOTSRANGE", first, last)
+            client.execute_command("CLUSTER", "SET-CONFIG-EPOCH", number + 1)
+        for server, port in zip(servers[1:], ports[1:], strict=True):
+            clients[0].execute_command("CLUSTER", "MEET", "127.0.0.1", server.port, port)
+
+        def whole() -> bool:
+            states = [client.cluster("INFO") for client in clients]
+            return all(one["cluster_state"] == "ok" and one["cluster_size"] == "3" for one in states)
+
+        until(whole, "the cluster of three nodes")
+        yield servers[0].url
 
 
 class _Cluster:
@@ -110,6 +130,40 @@ def test_sentinel() -> None:
             with open_cache(watch.url, name="sessions", sentinel="nobody", retries=0) as cache:
                 with pytest.raises(Unavailable):
                     cache.get("k")
+
+
+def test_a_failover_is_followed_and_keeps_what_was_replicated() -> None:
+    with redis_server() as primary, redis_server("--replicaof", "127.0.0.1", str(primary.port)) as replica:
+        folder = primary.folder
+        watch = RedisServer("--sentinel", folder=folder, arguments=[str(folder / "sentinel.conf")])
+        (folder / "sentinel.conf").write_text(
+            f"sentinel monitor primary 127.0.0.1 {primary.port} 1\n"
+            "sentinel down-after-milliseconds primary 500\nsentinel failover-timeout primary 2000\n"
+        )
+        with watch.running(), Redis(port=watch.port) as sentinel, Redis(port=primary.port) as plain:
+            until(lambda: plain.info("replication")["connected_slaves"] == 1, "the replica")
+            until(lambda: len(sentinel.sentinel_slaves("primary")) == 1, "what Sentinel knows of the replica")
+            with (
+                open_cache(watch.url, name="sessions", sentinel="primary") as cache,
+                open_queue(watch.url, name="jobs", sentinel="primary", create="if_missing") as jobs,
+            ):
+                cache.set("before", 1)
+                jobs.send(b"before")
+                until(lambda: plain.wait(1, 100) == 1, "the copy on the replica")
+                primary.kill()
+
+                def written() -> bool:
+                    try:
+                        cache.set("after", 2)
+                    except (Unavailable, DeadlineExceeded):
+                        return False
+                    return True
+
+                until(written, "a new primary")
+                assert (cache.get("before"), cache.get("after")) == (1, 2)
+                (message,) = jobs.receive(wait=PATIENCE)
+                assert message.body == b"before"
+                assert Redis(port=replica.port).info("replication")["role"] == "master"
 
 
 def test_unix_socket(tmp_path: Path) -> None:
