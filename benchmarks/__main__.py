@@ -26,6 +26,7 @@ GROUPS = {
     "collection": "benchmarks.collection",
     "layer": "benchmarks.layer",
     "scale": "benchmarks.scale",
+    "redis": "benchmarks.redis",
 }
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-import re
 import signal
 import time
 import uuid
@@ -179,8 +178,8 @@ def _project() -> Path:
 
 
 def _note(name: str) -> None:
-    """Write down which file of tests uses a target, for the table at the end."""
-    test = re.split(r"::| ", os.environ.get("PYTEST_CURRENT_TEST", ""), maxsplit=1)[0]
+    """Write down which class of tests, or which file, uses a target, for the table at the end."""
+    test = os.environ.get("PYTEST_CURRENT_TEST", "").rpartition("::")[0]
     if test:
         used = _project() / "used"
         used.mkdir(exist_ok=True)

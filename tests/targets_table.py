@@ -48,9 +48,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     services = Services(folder)
     terminalreporter.section("targets")
     for name in TARGETS:
-        files = [path.name.partition(" ")[2].replace("|", "/") for path in (folder / "used").glob(f"{name} *")]
-        if files:
-            counts = sum((outcomes.get(file, Counter()) for file in files), Counter[str]())
+        users = [path.name.partition(" ")[2].replace("|", "/") for path in (folder / "used").glob(f"{name} *")]
+        if users:
+            counts = sum((outcomes.get(user, Counter()) for user in users), Counter[str]())
             terminalreporter.write_line(f"{name:<20} {_state(services, folder, name):<28} {_words(counts)}")
 
 
@@ -58,8 +58,7 @@ def _outcomes(terminalreporter: pytest.TerminalReporter) -> dict[str, Counter[st
     found: dict[str, Counter[str]] = {}
     for outcome in ("passed", "failed", "error", "skipped"):
         for report in terminalreporter.stats.get(outcome, []):
-            file = report.nodeid.partition("::")[0]
-            found.setdefault(file, Counter())[outcome] += 1
+            found.setdefault(report.nodeid.partition("[")[0].rpartition("::")[0], Counter())[outcome] += 1
     return found
 
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "IS_ASYNC",
+    "Batches",
     "ClusterNode",
     "Connection",
     "ConnectionPool",
@@ -120,6 +121,25 @@ class Slots:
     def take(self, timeout: float) -> bool:
         """Wait for a slot, up to `timeout` seconds; say whether there was one."""
         return self._free.acquire(timeout=timeout)
+
+
+class Batches:
+    """Threads share no round trips: each call goes by itself."""
+
+    joined = False
+
+    def __init__(self, lend: Callable[[float], Any], give_back: Callable[[Any, bool], None]) -> None:
+        """Take the async twin's arguments."""
+
+    def begin(self) -> None:
+        """Note nothing."""
+
+    def end(self) -> None:
+        """Note nothing."""
+
+    def exchange(self, command: tuple[Any, ...], timeout: float) -> Any:  # noqa: ARG002 (the async twin's signature)
+        """Never called, since nobody joins."""
+        raise AssertionError
 
 
 class Undoing:

@@ -50,6 +50,7 @@ class Server:
         self._client: Any = None
         self._pool: Any = None
         self._slots = face.Slots(binding.options.max_connections)
+        self._batches = face.Batches(self._lend, self._give_back)
         # Those at hand, the last used first; and all there are.
         self._idle: list[Any] = []
         self._all: list[Any] = []
@@ -191,23 +192,40 @@ class Server:
     def _attempt(self, command: tuple[Any, ...], timeout: float) -> Any:
         if self._pool is None:
             return face.within(self.client.execute_command(*command), timeout)
+        if self._batches.joined:
+            return self._batches.exchange(command, timeout)
+        self._batches.begin()
+        try:
+            connection = self._lend(timeout)
+            broken = True
+            try:
+                answer = face.exchange(connection, command, timeout)
+                broken = False
+            except ResponseError as error:
+                # A primary that is one no more.
+                broken = isinstance(error, ReadOnlyError)
+                raise
+            finally:
+                self._give_back(connection, broken)
+        finally:
+            self._batches.end()
+        return answer
+
+    def _lend(self, timeout: float) -> Any:
         if not self._slots.take(timeout):
             raise DeadlineExceeded("every connection was in use all the time; see max_connections")
         try:
-            connection = self._borrow(timeout)
-            try:
-                return face.exchange(connection, command, timeout)
-            except ResponseError as error:
-                if isinstance(error, ReadOnlyError):
-                    # It was the primary, and is no more.
-                    face.disconnect(connection)
-                raise
-            except BaseException:
+            return self._borrow(timeout)
+        except BaseException:
+            self._slots.give()
+            raise
+
+    def _give_back(self, connection: Any, broken: bool) -> None:  # noqa: FBT001 (called by `Batches`, too)
+        try:
+            if broken:
                 face.disconnect(connection)
-                raise
-            finally:
-                self._idle.append(connection)
         finally:
+            self._idle.append(connection)
             self._slots.give()
 
     def _borrow(self, timeout: float) -> Any:

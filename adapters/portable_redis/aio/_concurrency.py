@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from asyncio import sleep
-from collections.abc import Awaitable, Callable
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from redis.asyncio import Redis, RedisCluster, Sentinel
 from redis.asyncio.cluster import ClusterNode
 from redis.asyncio.connection import Connection, ConnectionPool, SSLConnection, UnixDomainSocketConnection
 from redis.asyncio.retry import Retry
+from redis.exceptions import ReadOnlyError, ResponseError
 
 from portable.errors import PortableError
 
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "IS_ASYNC",
+    "Batches",
     "ClusterNode",
     "Connection",
     "ConnectionPool",
@@ -124,6 +127,109 @@ class Slots:
                 return await self._free.acquire()
         except TimeoutError:
             return False
+
+
+class Batches:
+    """Calls that a loop makes while others are under way: what comes together shares a connection and a round trip.
+
+    A call that is alone goes by itself, since company costs it a task. Each has its own answer, error and time limit,
+    and one that is cancelled leaves the others alone.
+
+    Attributes:
+        joined: whether a call had better join the others.
+    """
+
+    LARGEST = 64
+    """Commands; more go on another connection, so that the server's answers overlap with the reading of others."""
+
+    def __init__(
+        self, lend: Callable[[float], Awaitable[Any]], give_back: Callable[[Any, bool], Awaitable[None]]
+    ) -> None:
+        """Take what lends a connection within so many seconds, and what takes it back and is told if it broke."""
+        self._lend = lend
+        self._give_back = give_back
+        self._alone = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._pending: deque[_Call] = deque()
+
+    @property
+    def joined(self) -> bool:
+        """Whether others are under way."""
+        return bool(self._alone or self._tasks or self._pending)
+
+    def begin(self) -> None:
+        """Note a call that goes by itself."""
+        self._alone += 1
+
+    def end(self) -> None:
+        """Note its end."""
+        self._alone -= 1
+
+    async def exchange(self, command: tuple[Any, ...], timeout: float) -> Any:
+        """Send a command with those of others, and give its answer."""
+        loop = asyncio.get_running_loop()
+        answer = loop.create_future()
+        if not self._pending:
+            # Whoever is ready to run goes first, and may bring more.
+            loop.call_soon(self._start)
+        self._pending.append((command, answer, timeout))
+        # A third of what `asyncio.timeout` costs.
+        timer = loop.call_later(timeout, _fail, [self._pending[-1]], TimeoutError())
+        try:
+            return await answer
+        finally:
+            timer.cancel()
+
+    def _start(self) -> None:
+        while self._pending:
+            batch = [self._pending.popleft() for _ in range(min(self.LARGEST, len(self._pending)))]
+            task = asyncio.ensure_future(self._send([call for call in batch if not call[1].done()]))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _send(self, batch: Sequence[_Call]) -> None:
+        # Each has its own limit; this one is for the connection, which nobody else may have before it is read empty.
+        limit = max((timeout for _, _, timeout in batch), default=0.0)
+        try:
+            connection = await self._lend(limit)
+        except Exception as error:  # noqa: BLE001 (whatever it is, those who wait are told)
+            _fail(batch, error)
+            return
+        broken = True
+        try:
+            async with asyncio.timeout(limit):
+                commands = [command for command, _, _ in batch]
+                await connection.send_packed_command(connection.pack_commands(commands), check_health=False)
+                broken = await _answers(connection, batch)
+        except Exception as error:  # noqa: BLE001 (as above)
+            _fail(batch, error)
+        finally:
+            await self._give_back(connection, broken)
+
+
+_Call = tuple[tuple[Any, ...], "asyncio.Future[Any]", float]
+
+
+async def _answers(connection: Any, batch: Sequence[_Call]) -> bool:
+    """Read the answers; whether one of them says that the connection is of no more use."""
+    useless = False
+    for _, answer, _ in batch:
+        try:
+            found = await connection.read_response()
+        except ResponseError as error:
+            useless = useless or isinstance(error, ReadOnlyError)
+            if not answer.done():
+                answer.set_exception(error)
+        else:
+            if not answer.done():
+                answer.set_result(found)
+    return useless
+
+
+def _fail(batch: Sequence[_Call], error: Exception) -> None:
+    for _, answer, _ in batch:
+        if not answer.done():
+            answer.set_exception(error)
 
 
 class Undoing:
