@@ -26,6 +26,7 @@ PEERS = {
     "collection": ["sqlalchemy", "tinydb"],
     "layer": [],
     "scale": [],
+    "redis": ["redis", "rq", "kombu"],
 }
 
 
