@@ -5,10 +5,12 @@ BIN    := $(VENV)/bin
 # Test processes side by side: four a core, because most tests wait for leases and locks.
 JOBS   ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) \* 4)
 PROFILE ?= local
-# What needs no server, and the conformance of what does.
-EMBEDDED := tests/unit tests/conformance --ignore-glob='*/test_redis*'
+ARCHIVE := examples/archive
+# The conformance of what needs no server, and of what does.
+SUITES   := $(wildcard $(patsubst %,tests/conformance/test_%.py,bucket cache collection database queue stream topic broken_*))
+SERVERS  := $(filter-out $(SUITES),$(wildcard tests/conformance/test_*.py))
+EMBEDDED := tests/unit $(SUITES)
 COVERED  := $(EMBEDDED) tests/cli $(wildcard tests/integration/test_outbox*.py tests/integration/test_services_engine*.py)
-SERVERS  := $(wildcard tests/conformance/test_redis*.py)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check lint bench bench-check sync docs matrix audit format clean
@@ -26,8 +28,13 @@ $(VENV)/.developing: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --editable . --group dev
 	touch $@
 
-demo: $(VENV)/.installed ## run the archive example on real files, and show what it did
-	$(BIN)/python examples/archive/run.py --profile $(PROFILE)
+$(VENV)/.serving: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --editable '.[all]'
+	touch $@
+
+demo: $(VENV)/$(if $(filter local,$(PROFILE)),.installed,.serving) ## run the archive example on real files; PROFILE= says where
+	$(if $(filter local,$(PROFILE)),,$(BIN)/portable services install --config $(ARCHIVE)/portable.toml --profile $(PROFILE))
+	$(BIN)/python $(ARCHIVE)/run.py --profile $(PROFILE)
 
 test: lint $(VENV)/.benching ## everything: lint, the tests that count for coverage, then servers, integration and faults
 	rm -f .coverage .coverage.*
@@ -75,5 +82,6 @@ audit: $(VENV)/.developing ## known vulnerabilities of what we depend on, where 
 	$(BIN)/python -m pip install --quiet pip-audit
 	$(BIN)/python tools/audit.py
 
-clean: ## remove what the other commands made
-	rm -rf $(VENV) .portable examples/archive/.portable site build dist .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis
+clean: ## remove what the other commands made, the services of the demo included
+	test ! -e $(ARCHIVE)/.portable/services || $(BIN)/portable services uninstall --config $(ARCHIVE)/portable.toml --all
+	rm -rf $(VENV) .portable $(ARCHIVE)/.portable site build dist .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis
