@@ -56,6 +56,8 @@ class QueueSuite(QueueLeaseCases, QueueOrderCases, QueueConsumingCases):
     async def test_any_bytes(self, body: bytes) -> None:
         """A body is any bytes."""
         queue = self.open()
+        # Some services take no more than a few ten thousand.
+        body = body[: queue.capabilities.max_body_bytes]
         await queue.send(body)
         (message,) = await self.received(queue)
         assert message.body == body

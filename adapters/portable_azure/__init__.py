@@ -1,0 +1,10 @@
+"""Azure: queues in Queue Storage."""
+
+from portable.registry import Adapter
+
+__all__ = ["adapter"]
+
+adapter = Adapter(
+    schemes={"azqueue": {"queue": "portable_azure.storage_queue:StorageQueue"}},
+    extra="azure",
+)

@@ -1,0 +1,100 @@
+"""What the URL of a Google Cloud service may say, and the credentials and channels that come of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+
+from portable.bindings import Binding
+from portable.drivers import Options
+from portable.errors import ConfigError
+
+__all__ = ["Credentials", "GcpOptions", "PubSubOptions", "client_arguments", "project"]
+
+
+class Credentials(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """In place of Application Default Credentials.
+
+    Attributes:
+        key_file: the JSON key of a service account.
+        impersonate: a service account that the default credentials may act as.
+    """
+
+    key_file: Path | None = None
+    impersonate: str | None = None
+
+
+class GcpOptions(Options, frozen=True, kw_only=True):
+    """What every Google Cloud service takes.
+
+    Attributes:
+        project: the project's id, where the URL has a name alone.
+        endpoint: where the service is when that is not its public address; one with `http:` is an emulator, which is
+            spoken to in clear and without credentials (`http://127.0.0.1:8085`).
+        credentials: in place of Application Default Credentials.
+    """
+
+    project: str | None = None
+    endpoint: str | None = None
+    credentials: Credentials | None = None
+
+
+class PubSubOptions(GcpOptions, frozen=True, kw_only=True):
+    """`pubsub://PROJECT/name`, or `pubsub://name?project=PROJECT`."""
+
+
+def project(binding: Binding[GcpOptions]) -> str:
+    """Give the project that the URL or its option names.
+
+    Raises:
+        ConfigError: neither does, or both do.
+    """
+    # A lone authority is the name.
+    named = binding.url.host if binding.url.path.strip("/") else None
+    given = binding.options.project
+    if bool(named) == bool(given):
+        raise ConfigError(f"write {binding.url.scheme}://PROJECT/NAME, or the project as project=, but not both")
+    return str(named or given)
+
+
+def client_arguments(binding: Binding[GcpOptions], transport: Any) -> dict[str, Any]:
+    """Give what a client of the vendor's is made with.
+
+    Args:
+        binding: the resource's.
+        transport: the client's gRPC transport class, for an emulator.
+
+    Raises:
+        ConfigError: the endpoint is no URL.
+    """
+    endpoint = binding.options.endpoint
+    if endpoint is not None:
+        parts = urlsplit(endpoint)
+        if parts.scheme not in {"http", "https"} or not parts.netloc:
+            raise ConfigError("endpoint= takes a URL: https://… or, for an emulator, http://HOST:PORT")
+        if parts.scheme == "http":
+            import grpc  # noqa: PLC0415 (an emulator alone needs it here)
+
+            return {"transport": transport(channel=grpc.insecure_channel(parts.netloc))}
+        return {"client_options": {"api_endpoint": parts.netloc}, **_credentials(binding)}
+    return _credentials(binding)
+
+
+def _credentials(binding: Binding[GcpOptions]) -> dict[str, Any]:
+    given = binding.options.credentials or Credentials()
+    scopes = ["https://www.googleapis.com/auth/cloud-platform"]
+    found: Any = None
+    if given.key_file is not None:
+        from google.oauth2 import service_account  # noqa: PLC0415 (only what is used)
+
+        found = service_account.Credentials.from_service_account_file(str(given.key_file), scopes=scopes)
+    if given.impersonate is not None:
+        import google.auth  # noqa: PLC0415 (only what is used)
+        from google.auth import impersonated_credentials  # noqa: PLC0415 (the same)
+
+        source = found if found is not None else google.auth.default(scopes=scopes)[0]
+        found = impersonated_credentials.Credentials(source, given.impersonate, scopes)
+    return {} if found is None else {"credentials": found}
