@@ -21,11 +21,12 @@ from portable.document_values import MISSING, Rank, Scalar, find, milliseconds
 from portable.query_intervals import Interval
 from portable.query_plan import Plan
 
-__all__ = ["AFTER", "encode", "index_key", "place", "spans"]
+__all__ = ["AFTER", "BEYOND", "encode", "index_key", "place", "spans"]
 
 AFTER = b"\x00"
 """Appended to an encoding it gives the smallest bytes above it."""
-_END = b"\xff"
+BEYOND = b"\xff"
+"""Appended to an encoding it gives bytes above it and above every joined encoding that starts with it."""
 
 _SAFE = 2**53
 _DOUBLE = struct.Struct(">d")
@@ -107,23 +108,28 @@ def place(plan: Plan, value: Scalar) -> bytes:
     return key if len(plan.equals) == len(plan.index) else key + encode(value)
 
 
-def spans(plan: Plan) -> list[tuple[bytes, bytes]]:
-    """Give the index keys that a plan asks for, as half-open ranges of bytes, sorted and apart from each other."""
+def spans(plan: Plan, *, after: bytes = AFTER) -> list[tuple[bytes, bytes]]:
+    """Give the index keys that a plan asks for, as half-open ranges of bytes, sorted and apart from each other.
+
+    Args:
+        plan: what is asked for.
+        after: what makes an encoding greater than all that is stored with it: `BEYOND` where more encodings follow.
+    """
     start = b"".join(map(encode, plan.equals))
     if len(plan.equals) == len(plan.index):
-        return [(start, start + AFTER)]
+        return [(start, start + after)]
     if not plan.ranges:
-        return [(start, start + _END)]
-    return [(start + _low(interval), start + _high(interval)) for interval in plan.ranges]
+        return [(start, start + BEYOND)]
+    return [(start + _low(interval, after), start + _high(interval, after)) for interval in plan.ranges]
 
 
-def _low(interval: Interval) -> bytes:
+def _low(interval: Interval, after: bytes) -> bytes:
     if not interval.low:
         return bytes((interval.rank,))
-    return encode(interval.low[0]) + (b"" if interval.low_closed else AFTER)
+    return encode(interval.low[0]) + (b"" if interval.low_closed else after)
 
 
-def _high(interval: Interval) -> bytes:
+def _high(interval: Interval, after: bytes) -> bytes:
     if not interval.high:
         return bytes((interval.rank + 1,))
-    return encode(interval.high[0]) + (AFTER if interval.high_closed else b"")
+    return encode(interval.high[0]) + (after if interval.high_closed else b"")

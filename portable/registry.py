@@ -38,6 +38,7 @@ KNOWN_EXTRAS = {
     "nats": "nats",
     "postgresql": "sql",
     "mysql": "sql",
+    "mariadb": "sql",
     "mssql": "sql",
     "oracle": "sql",
 }
@@ -51,10 +52,12 @@ class Adapter(msgspec.Struct, frozen=True):
         schemes: scheme → kind → `"module:Class"` of the driver, as strings, so that nothing is imported early. The
             scheme `"*"` takes every scheme that no adapter names, for the kinds it lists.
         extra: the extra of `portable-cloud` that brings what the drivers import.
+        place_segments: how many segments of a network URL's path come before the physical name, as a database does.
     """
 
     schemes: dict[str, dict[str, str]]
     extra: str
+    place_segments: int = 0
 
 
 class Provider(msgspec.Struct, frozen=True):
@@ -65,12 +68,14 @@ class Provider(msgspec.Struct, frozen=True):
         kind: the resource kind.
         path: `"module:Class"`.
         extra: what to install where its imports are missing.
+        place_segments: how many segments of the URL's path come before the physical name.
     """
 
     scheme: str
     kind: str
     path: str
     extra: str
+    place_segments: int = 0
 
     def load(self) -> Any:
         """Import the driver class; its `Options` stand beside it as `Class.Options`.
@@ -130,7 +135,7 @@ def provider(scheme: str, kind: str) -> Provider:
         for adapter in adapters():
             path = adapter.schemes.get(name, {}).get(kind)
             if path is not None:
-                return Provider(scheme, kind, path, adapter.extra)
+                return Provider(scheme, kind, path, adapter.extra, adapter.place_segments)
     offered = schemes(kind)
     served = sorted({served for adapter in adapters() for served in adapter.schemes.get(scheme, {})})
     if served:

@@ -1,9 +1,7 @@
 """The table of one collection in an SQLite file: its columns and indexes, and the statements for them.
 
 The tables are described in `docs/wire-formats/collection.md`. Each index is a column of bytes that sort as the fields
-do, kept by whoever writes. A writer that knows fewer columns than there are would leave them stale, so each of its
-statements names the column `layout_N`, which gets another number with every new index: the statement then fails, and
-the writer looks at the layout again.
+do, kept by whoever writes.
 """
 
 from __future__ import annotations
@@ -13,17 +11,10 @@ import re
 import sqlite3
 from typing import Any
 
-import msgspec
-
-from portable.changes import Change
-from portable.contracts import CollectionContract
-from portable.errors import ConfigError
-from portable.query_plan import index_fields
+from portable.document_layout import DocumentLayout, Fields, dump_indexes, load_indexes
 from portable_embedded.schemas import Schema
 
 __all__ = ["SCHEMA", "Fields", "Layout", "quoted", "read"]
-
-Fields = tuple[tuple[str, ...], ...]
 
 SCHEMA = Schema(
     name="collection",
@@ -44,38 +35,13 @@ def quoted(name: str) -> str:
     return '"' + re.sub("[A-Z^]", lambda found: "^" + found[0].lower(), name).replace('"', '""') + '"'
 
 
-class Layout(msgspec.Struct, frozen=True, dict=True):
-    """What a row of `portable_collections` says.
-
-    Attributes:
-        name: of the collection.
-        key: the key field.
-        partition: the partition field, or None.
-        ttl: the field that expires documents, or None.
-        number: the number of the layout, from 1.
-        filled: how many of the indexes, from the first, have every document.
-        timed: whether every document has its `expires`.
-        indexes: the fields of each index; those of the first are in the column `index_1`, and so on.
-    """
-
-    name: str
-    key: str
-    partition: str | None
-    ttl: str | None
-    number: int = 1
-    filled: int = 0
-    timed: bool = True
-    indexes: tuple[Fields, ...] = ()
+class Layout(DocumentLayout, frozen=True, dict=True):
+    """What a row of `portable_collections` says, and the statements that follow from it."""
 
     @functools.cached_property
     def table(self) -> str:
         """The table's name, quoted."""
         return quoted(f"collection_{self.name}")
-
-    @functools.cached_property
-    def columns(self) -> dict[Fields, str]:
-        """The column of each index."""
-        return {fields: f"index_{i}" for i, fields in enumerate(self.indexes, 1)}
 
     @functools.cached_property
     def upsert(self) -> str:
@@ -119,51 +85,6 @@ class Layout(msgspec.Struct, frozen=True, dict=True):
             f"(SELECT number FROM {self.table} WHERE expires <= ? ORDER BY expires LIMIT ?)"
         )
 
-    def wanted(self, contract: CollectionContract) -> Layout:
-        """The layout that also has what a contract declares; indexes are never taken away.
-
-        Raises:
-            ConfigError: the contract has another key or partition.
-        """
-        if (self.key, self.partition) != (contract.key, contract.partition):
-            raise ConfigError(
-                f"the collection {self.name!r} was made with key = {self.key!r} and partition = {self.partition!r}, "
-                f"not {contract.key!r} and {contract.partition!r}, which cannot be changed; give it another name"
-            )
-        new = tuple(fields for fields in index_fields(contract) if fields not in self.columns)
-        if not new and self.ttl == contract.ttl:
-            return self
-        return msgspec.structs.replace(
-            self,
-            ttl=contract.ttl,
-            number=self.number + 1,
-            timed=self.timed and self.ttl == contract.ttl,
-            indexes=(*self.indexes, *new),
-        )
-
-    def serves(self, contract: CollectionContract) -> bool:
-        """Whether the indexes that a contract declares are there and have every document."""
-        return set(index_fields(contract)) <= set(self.indexes[: self.filled])
-
-    @property
-    def complete(self) -> bool:
-        """Whether there is nothing left to fill in."""
-        return self.timed and self.filled == len(self.indexes)
-
-    def changes(self, old: Layout | None) -> list[Change]:
-        """Say what has to be done to an old layout to get this one."""
-        found = []
-        if old is None:
-            found.append(Change("create", "collection", self.name))
-        elif old.ttl != self.ttl or not old.timed:
-            found.append(Change("change", "ttl", self.name, f"from {old.ttl or 'none'} to {self.ttl or 'none'}"))
-        known = () if old is None else old.indexes[: old.filled]
-        return found + [
-            Change("create", "index", self.name, ", ".join(".".join(path) for path in fields))
-            for fields in self.indexes
-            if fields not in known
-        ]
-
     def make(self, connection: sqlite3.Connection, old: Layout | None) -> None:
         """Bring the table from an old layout to this one, inside the caller's transaction."""
         if old is None:
@@ -188,17 +109,17 @@ class Layout(msgspec.Struct, frozen=True, dict=True):
             "INSERT INTO portable_collections (name, key, partition, ttl, layout, filled, timed, indexes) "
             "VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (name) DO UPDATE SET ttl = excluded.ttl, "
             "layout = excluded.layout, filled = excluded.filled, timed = excluded.timed, indexes = excluded.indexes",
-            (self.name, self.key, self.partition, self.ttl, self.number, self.filled, self.timed, _dump(self.indexes)),
+            (
+                self.name,
+                self.key,
+                self.partition,
+                self.ttl,
+                self.number,
+                self.filled,
+                self.timed,
+                dump_indexes(self.indexes),
+            ),
         )
-
-
-def _dump(indexes: tuple[Fields, ...]) -> str:
-    return msgspec.json.encode([[".".join(path) for path in fields] for fields in indexes]).decode()
-
-
-def _load(text: str) -> tuple[Fields, ...]:
-    indexes = msgspec.json.decode(text, type=list[list[str]])
-    return tuple(tuple(tuple(path.split(".")) for path in fields) for fields in indexes)
 
 
 def read(connection: sqlite3.Connection, name: str) -> Layout | None:
@@ -209,4 +130,4 @@ def read(connection: sqlite3.Connection, name: str) -> Layout | None:
     if row is None:
         return None
     key, partition, ttl, number, filled, timed, indexes = row
-    return Layout(name, key, partition, ttl, number, filled, bool(timed), _load(indexes))
+    return Layout(name, key, partition, ttl, number, filled, bool(timed), load_indexes(indexes))

@@ -29,6 +29,7 @@ from portable.errors import (
     Unsupported,
 )
 from portable.local_files import cut, write_checked
+from portable.object_listing import beginning, paged
 from portable.objects import Condition, ObjectHeaders, ObjectInfo, Part, Prefix, SignedRequest
 from portable_embedded.file_attributes import Attributes, Stored, VanishedError, describe, etag_of
 from portable_embedded.file_errors import MISSING, translated
@@ -36,7 +37,6 @@ from portable_embedded.file_listing import Listing
 from portable_embedded.file_names import names_of
 from portable_embedded.file_tree import Tree, open_object
 from portable_embedded.file_writing import PUT, UPLOAD, Writing, unmet
-from portable_embedded.object_listing import beginning, paged
 
 __all__ = ["FileBucket", "FileBucketOptions"]
 

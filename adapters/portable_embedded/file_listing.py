@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from time import monotonic
 
 from portable.object_keys import MAX_KEY_BYTES
+from portable.object_listing import behind, grouped
 from portable.objects import ObjectInfo, Prefix
 from portable_embedded.file_attributes import Attributes, VanishedError, describe
 from portable_embedded.file_errors import MISSING
 from portable_embedded.file_names import BESIDE, MORE, decoded, names_of, pieces_of
 from portable_embedded.file_tree import Folder, Tree, open_object
-from portable_embedded.object_listing import behind, grouped
 
 __all__ = ["Listing"]
 

@@ -18,9 +18,9 @@ from portable.capabilities import BucketCapabilities
 from portable.changes import Change
 from portable.checksums import named
 from portable.errors import AlreadyExists, InvalidArgument, NotFound, PortableError, PreconditionFailed, Unsupported
+from portable.object_listing import beginning, behind, grouped, paged
 from portable.objects import Condition, ObjectHeaders, ObjectInfo, Part, Prefix, SignedRequest
 from portable_embedded.memory import space
-from portable_embedded.object_listing import beginning, behind, grouped, paged
 
 __all__ = ["MemoryBucket", "MemoryBucketOptions"]
 

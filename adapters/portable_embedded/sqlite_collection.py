@@ -15,7 +15,8 @@ from portable.bindings import Binding
 from portable.capabilities import CollectionCapabilities
 from portable.changes import Change
 from portable.contracts import CollectionContract
-from portable.document_order import AFTER, index_key, place, spans
+from portable.document_order import index_key
+from portable.document_ranges import Range, index_bounds, key_ranges
 from portable.document_values import expiry, milliseconds
 from portable.document_writes import DocumentId, Modify, Remove, Save, Stored, Verify, Write, outcome, refused
 from portable.drivers import Options
@@ -409,53 +410,23 @@ def _number(revision: str) -> int:
     return int(revision) if revision.isdecimal() and len(revision) <= 18 else -1
 
 
-_Range = tuple[str, tuple[Any, ...], str]
-
-
-def _ranges(layout: Layout, plan: Plan, after: SortPosition | None) -> Iterator[_Range]:
+def _ranges(layout: Layout, plan: Plan, after: SortPosition | None) -> Iterator[Range]:
     """The conditions, parameters and orders that give a plan's documents one after another."""
-    direction = " DESC" if plan.descending else ""
-    beyond = "<" if plan.descending else ">"
     if not plan.index:
-        yield from _key_ranges(plan, after, direction, beyond)
+        yield from key_ranges(plan, after, "partition", "key")
         return
+    direction, beyond = (" DESC", "<") if plan.descending else ("", ">")
     column = layout.columns[plan.index]
     parameters: tuple[Any, ...]
     order = f"{column}{direction}, partition{direction}, key{direction}"
-    begin = None if after is None else place(plan, after.value)
-    for low, high in reversed(spans(plan)) if plan.descending else spans(plan):
-        where, parameters = f"{column} >= ? AND {column} < ?", (low, high)
-        point = high == low + AFTER
-        if point:
-            where, parameters = f"{column} = ?", (low,)
-        if begin is not None and after is not None:
-            if begin < low if plan.descending else begin >= high:
-                continue
-            if low <= begin < high and point:
-                where, parameters = f"{where} AND (partition, key) {beyond} (?, ?)", (low, *after.id)
-            elif low <= begin < high:
-                edge, bound = (f"{column} >= ?", low) if plan.descending else (f"{column} < ?", high)
-                where = f"({column}, partition, key) {beyond} (?, ?, ?) AND {edge}"
-                parameters = (begin, *after.id, bound)
+    for one in index_bounds(plan, after):
+        where, parameters = f"{column} >= ? AND {column} < ?", (one.low, one.high)
+        if one.point:
+            where, parameters = f"{column} = ?", (one.low,)
+        if one.after is not None and one.point:
+            where, parameters = f"{where} AND (partition, key) {beyond} (?, ?)", (one.low, *one.after)
+        elif one.after is not None:
+            edge, bound = (f"{column} >= ?", one.low) if plan.descending else (f"{column} < ?", one.high)
+            where = f"({column}, partition, key) {beyond} (?, ?, ?) AND {edge}"
+            parameters = (one.high if plan.descending else one.low, *one.after, bound)
         yield where, parameters, order
-
-
-def _key_ranges(plan: Plan, after: SortPosition | None, direction: str, beyond: str) -> Iterator[_Range]:
-    order = f"partition{direction}, key{direction}"
-    if plan.partition is None:
-        yield ("1", (), order) if after is None else (f"(partition, key) {beyond} (?, ?)", after.id, order)
-        return
-    order = f"key{direction}"
-    parameters: tuple[Any, ...]
-    where, parameters = "partition = ?", (plan.partition,)
-    if after is not None:
-        where, parameters = f"{where} AND key {beyond} ?", (plan.partition, after.id[1])
-    if not plan.ranges:
-        yield where, parameters, order
-    for one in reversed(plan.ranges) if plan.descending else plan.ranges:
-        bounds, values = "", ()
-        if one.low:
-            bounds, values = f" AND key {'>=' if one.low_closed else '>'} ?", one.low
-        if one.high:
-            bounds, values = f"{bounds} AND key {'<=' if one.high_closed else '<'} ?", (*values, *one.high)
-        yield where + bounds, (*parameters, *values), order

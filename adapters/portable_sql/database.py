@@ -6,54 +6,75 @@ import contextlib
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Protocol
 
-from sqlalchemy import Engine, Executable, inspect, text
+from sqlalchemy import Engine, Executable
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from sqlalchemy.orm import Session
 
+from portable.bindings import Binding
 from portable.bridges import stays_sync
-from portable.drivers import Binding, Change, DatabaseCapabilities, Options
-from portable.errors import PermissionDenied, ResourceNotFound
+from portable.drivers import Change, DatabaseCapabilities
 from portable.outbox_entries import FailedEntry, OutboxEntry
-from portable.quantities import Duration
 from portable_sql.migrations import migrate
 from portable_sql.outbox_table import OutboxTable
-from portable_sql.sqlite_connections import watch
-from portable_sql.sqlite_engine import async_sqlite_engine, sqlite_engine, sqlite_error
 
-__all__ = ["SqlDatabase", "SqlDatabaseOptions"]
+__all__ = ["Place", "SqlDatabase"]
 
 
-class SqlDatabaseOptions(Options, frozen=True, kw_only=True):
-    """`sqlite:path/to/file.db` (relative to the config file), `sqlite:/absolute/file.db`.
+class Place(Protocol):
+    """Where a database is, and what only its dialect knows."""
 
-    Attributes:
-        durability: `"power"` (each commit synced, the default) or `"process"` (survives SIGKILL, not a power cut).
-        begin: how a transaction starts. `"immediate"` (the default) takes the write lock first, so that it can never
-            fail half way because another process wrote; `"deferred"` lets readers run beside a writer, and a
-            transaction that reads before it writes may then fail as locked.
-        busy_timeout: how long a transaction waits for its turn to write.
-    """
+    capabilities: DatabaseCapabilities
 
-    durability: Literal["power", "process"] = "power"
-    begin: Literal["immediate", "deferred"] = "immediate"
-    busy_timeout: Duration = Duration(30)
+    def prepare(self) -> None:
+        """See, without connecting, that it is there or may be made."""
+        ...
+
+    def open_engine(self) -> Engine:
+        """Make the sync engine."""
+        ...
+
+    def open_async_engine(self) -> AsyncEngine:
+        """Make the async engine."""
+        ...
+
+    def close_async_engine(self, engine: AsyncEngine) -> None:
+        """Close what the async engine keeps open; called from a thread that may wait."""
+        ...
+
+    def check(self, engine: Engine, *, write: bool, timeout: float) -> None:
+        """Raise what is wrong."""
+        ...
+
+    def missing(self, engine: Engine) -> list[Change]:
+        """Name what is missing, the outbox's tables included."""
+        ...
+
+    def create(self, engine: Engine) -> None:
+        """Make it."""
+        ...
+
+    def needs_tables_before(self, engine: Engine) -> bool:
+        """Make the outbox's tables (True), or leave them to the transaction that stores the first entry (False)."""
+        ...
+
+    def error(self, error: SQLAlchemyError) -> Exception:
+        """Give the error of ours for one of SQLAlchemy's."""
+        ...
 
 
 class SqlDatabase:
     """A database: its engines, its migrations, its outbox."""
 
-    Options = SqlDatabaseOptions
-
-    def __init__(self, binding: Binding[SqlDatabaseOptions]) -> None:
+    def __init__(self, binding: Binding[Any], place: Place) -> None:
         self._binding = binding
-        self._path = Path(binding.url.path)
+        self._place = place
         self._lock = threading.Lock()
         self._engine: Engine | None = None
         self._async_engine: AsyncEngine | None = None
-        self.capabilities = DatabaseCapabilities(durability=binding.options.durability, transactional_ddl=True)
+        self.capabilities = place.capabilities
 
     @property
     def native(self) -> Engine:
@@ -64,7 +85,7 @@ class SqlDatabase:
     def engine(self) -> Engine:
         """The sync engine, made on first use."""
         if self._engine is None:
-            self._prepare()
+            self._place.prepare()
         return self._made_engine()
 
     @property
@@ -72,8 +93,8 @@ class SqlDatabase:
         """The async engine, made on first use."""
         with self._lock:
             if self._async_engine is None:
-                self._prepare()
-                self._async_engine = async_sqlite_engine(self._path, **self._settings())
+                self._place.prepare()
+                self._async_engine = self._place.open_async_engine()
             return self._async_engine
 
     @stays_sync
@@ -87,46 +108,33 @@ class SqlDatabase:
         return AsyncSession(self.async_engine, **options)
 
     def open(self) -> None:
-        """See that the file is there, or may be made."""
-        self._prepare()
+        """See that it is there, or may be made."""
+        self._place.prepare()
 
     def close(self) -> None:
-        """Close every pooled connection; the async engine keeps none."""
+        """Close every pooled connection."""
         with self._lock:
-            engine, self._engine, self._async_engine = self._engine, None, None
+            engine, self._engine = self._engine, None
+            async_engine, self._async_engine = self._async_engine, None
         if engine is not None:
             engine.dispose()
-
-    def close_idle(self) -> None:
-        """Close the connections that nobody uses, before a fork."""
-        engine = self._engine
-        if engine is not None:
-            engine.dispose()
+        if async_engine is not None:
+            self._place.close_async_engine(async_engine)
 
     def check(self, *, write: bool, timeout: float) -> None:
-        """Read the schema, and with `write` take the write lock."""
-        self._prepare()
-        how = {"sqlite_begin": "immediate" if write else "deferred", "sqlite_busy": timeout}
-        with self._translated(), self.engine.connect() as connection:
-            connection.execution_options(**how)
-            connection.execute(text("SELECT count(*) FROM sqlite_master"))
-            if write:
-                connection.execute(text("CREATE TABLE portable_check (one INTEGER)"))
-            connection.rollback()
+        """Ask the database something, and with `write` write something that is gone at once."""
+        with self._translated():
+            self._place.check(self.engine, write=write, timeout=timeout)
 
     def plan(self) -> list[Change]:
-        """Name the file and the outbox's tables where they are missing."""
-        if not self._path.exists():
-            return [Change("create", "database", str(self._path))]
+        """Name what is missing, the outbox's tables included."""
         with self._translated():
-            missing = OutboxTable.missing(inspect(self.engine).get_table_names())
-        return [Change("create", "table", name) for name in missing]
+            return self._place.missing(self._made_engine())
 
     def create(self) -> None:
-        """Make them."""
-        self._make_folder()
+        """Make it."""
         with self._translated():
-            self._outbox(self._made_engine()).create()
+            self._place.create(self._made_engine())
 
     def migrate(self, directory: Path, revision: str, version_table: str) -> None:
         """Run Alembic."""
@@ -135,57 +143,44 @@ class SqlDatabase:
     @stays_sync
     def outbox_statements(self, entries: Sequence[OutboxEntry], *, create: bool) -> list[Executable]:
         """Give what stores entries in the caller's transaction."""
+        if create:
+            with self._translated():
+                create = not self._place.needs_tables_before(self.engine)
         return OutboxTable.statements(entries, create=create)
 
     def outbox_lead(self, owner: str, seconds: float) -> bool:
         """Become, or stay, the one relay."""
         with self._translated():
-            return self._outbox(self.engine).lead(owner, seconds)
+            return self._outbox.lead(owner, seconds)
 
     def outbox_resign(self, owner: str) -> None:
         """Let another relay lead."""
         with self._translated():
-            self._outbox(self.engine).resign(owner)
+            self._outbox.resign(owner)
 
     def outbox_due(self, limit: int) -> list[tuple[int, OutboxEntry]]:
         """Give the oldest entries that are due."""
         with self._translated():
-            return self._outbox(self.engine).due(limit)
+            return self._outbox.due(limit)
 
     def outbox_settle(self, done: Sequence[int], failed: Sequence[FailedEntry]) -> None:
         """Note what became of entries."""
         with self._translated():
-            self._outbox(self.engine).settle(done, failed)
+            self._outbox.settle(done, failed)
+
+    @property
+    def _outbox(self) -> OutboxTable:
+        return OutboxTable(self.engine, self._binding.clock)
 
     def _made_engine(self) -> Engine:
         with self._lock:
             if self._engine is None:
-                self._engine = sqlite_engine(self._path, **self._settings())
-                watch(self)
+                self._engine = self._place.open_engine()
             return self._engine
-
-    def _outbox(self, engine: Engine) -> OutboxTable:
-        return OutboxTable(engine, self._binding.clock)
-
-    def _settings(self) -> dict[str, Any]:
-        options = self._binding.options
-        return {"durability": options.durability, "begin": options.begin, "busy": float(options.busy_timeout)}
-
-    def _prepare(self) -> None:
-        if self._binding.create:
-            self._make_folder()
-        elif not self._path.exists():
-            raise ResourceNotFound(f"there is no database file {self._path}; make it with: portable resources create")
-
-    def _make_folder(self) -> None:
-        try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise PermissionDenied(f"the folder of {self._path} cannot be made: {error.strerror}") from error
 
     @contextlib.contextmanager
     def _translated(self) -> Iterator[None]:
         try:
             yield
         except SQLAlchemyError as error:
-            raise sqlite_error(self._path, error) from error
+            raise self._place.error(error) from error

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import msgspec
 from sqlalchemy import (
     BigInteger,
     Column,
+    Dialect,
     Engine,
     Executable,
     Float,
@@ -22,6 +24,7 @@ from sqlalchemy import (
     select,
     update,
 )
+from sqlalchemy.dialects import mysql
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.schema import CreateTable
 
@@ -34,28 +37,39 @@ _CLOCKS_APART = 60.0
 
 _metadata = MetaData()
 
+# MySQL's own sizes would cut a body at 64 KiB and a moment at minutes, and its own collation takes "a" for "A".
+_MYSQL = ("mysql", "mariadb")
+_IN_MYSQL: dict[str, Any] = {"mysql_engine": "InnoDB", "mysql_charset": "utf8mb4", "mysql_collate": "utf8mb4_bin"}
+_IN_MYSQL |= {name.replace("mysql", "mariadb"): value for name, value in _IN_MYSQL.items()}
+_bytes = LargeBinary().with_variant(mysql.LONGBLOB(), *_MYSQL)
+_text = Text().with_variant(mysql.LONGTEXT(), *_MYSQL)
+_seconds = Float().with_variant(mysql.DOUBLE(), *_MYSQL)
+_name = String(255).with_variant(Text(), "postgresql").with_variant(mysql.LONGTEXT(), *_MYSQL)
+
 _entries = Table(
     "portable_outbox",
     _metadata,
     Column("number", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
     Column("kind", String(16), nullable=False),
     Column("resource", String(64), nullable=False),
-    Column("body", LargeBinary, nullable=False),
-    Column("attributes", Text, nullable=False),
-    Column("delay", Float, nullable=False),
-    Column("ordering_key", String(255)),
-    Column("dedup_id", String(255)),
+    Column("body", _bytes, nullable=False),
+    Column("attributes", _text, nullable=False),
+    Column("delay", _seconds, nullable=False),
+    Column("ordering_key", _name),
+    Column("dedup_id", _name),
     Column("attempts", Integer, nullable=False),
-    Column("due", Float, nullable=False),
-    Column("failed", Text),
+    Column("due", _seconds, nullable=False),
+    Column("failed", _text),
     sqlite_autoincrement=True,
+    **_IN_MYSQL,
 )
 _leader = Table(
     "portable_outbox_leader",
     _metadata,
     Column("one", Integer, primary_key=True, autoincrement=False),
     Column("owner", String(64), nullable=False),
-    Column("until", Float, nullable=False),
+    Column("until", _seconds, nullable=False),
+    **_IN_MYSQL,
 )
 
 
@@ -71,16 +85,21 @@ class OutboxTable:
         """Give the tables that are not among these."""
         return [table.name for table in _metadata.sorted_tables if table.name not in names]
 
-    def create(self) -> None:
-        """Make the tables that are missing."""
-        with self._engine.begin() as connection:
-            for table in _metadata.sorted_tables:
-                connection.execute(CreateTable(table, if_not_exists=True))
+    @staticmethod
+    def making() -> list[Executable]:
+        """Give what makes the tables that are missing."""
+        return [CreateTable(table, if_not_exists=True) for table in _metadata.sorted_tables]
+
+    @staticmethod
+    def definitions(dialect: Dialect) -> dict[str, list[str]]:
+        """Give what makes each table, as the clients of a dialect take it."""
+        made = {table.name: CreateTable(table, if_not_exists=True) for table in _metadata.sorted_tables}
+        return {name: [str(statement.compile(dialect=dialect))] for name, statement in made.items()}
 
     @staticmethod
     def statements(entries: Sequence[OutboxEntry], *, create: bool) -> list[Executable]:
         """Give what stores entries, for the caller's own transaction."""
-        tables: list[Executable] = [CreateTable(table, if_not_exists=True) for table in _metadata.sorted_tables]
+        tables = OutboxTable.making()
         rows = [
             {
                 "kind": entry.kind,

@@ -107,10 +107,17 @@ def _two_spellings(url: Url) -> ConfigError:
     )
 
 
-def physical_name(url: Url) -> str | None:
-    """Give the physical name that a URL holds: the path of a network URL, else an authority that is a bare name."""
+def physical_name(url: Url, place_segments: int = 0) -> str | None:
+    """Give the physical name that a URL holds: the path of a network URL, else an authority that is a bare name.
+
+    Args:
+        url: the URL as written.
+        place_segments: how many segments of its path come before the name, and belong to the place.
+    """
     if url.host is None:
         return None
+    if place_segments:
+        return "/".join(url.path.strip("/").split("/")[place_segments:]) or None
     if path := url.path.strip("/"):
         return path
     return url.host if url.host and url.host == url.hosts and not url.username and "," not in url.host else None

@@ -22,7 +22,7 @@ from portable.config.tables import (
 )
 from portable.contracts import CONTRACTS, Contract, SubscriptionContract
 from portable.errors import ConfigError, LimitExceeded
-from portable.registry import provider, schemes
+from portable.registry import Provider, provider, schemes
 from portable.urls import Url
 
 if TYPE_CHECKING:
@@ -273,7 +273,7 @@ class Profile:
         parsed = parse_url(text, self._resolve)
         written = default_url(parsed, kind, name) if place.by_default else parsed
         url = final_url(written, self.source.folder, kind)
-        self._check_provided(text, url.scheme, kind)
+        segments = self._provided(text, url.scheme, kind).place_segments
         options = url.options | resolved(place.at.options, self._resolve)
         written_names = written_options(text) | {key: holds_reference(of) for key, of in place.at.options.items()}
         shared = {}
@@ -284,7 +284,8 @@ class Profile:
         if place.own is not None and place.own is not place.at:
             options = resolved(own.options, self._resolve)
             written_names |= {key: holds_reference(of) for key, of in own.options.items()}
-        physical = resolved(own.name, self._resolve) or (physical_name(written) if own is place.at else None) or name
+        physical = resolved(own.name, self._resolve) or (physical_name(written, segments) if own is place.at else None)
+        physical = physical or name
         embedded = written.host is None
         create = own.create or place.at.create or self.table.create or ("if_missing" if embedded else "never")
         return Bound(
@@ -304,9 +305,9 @@ class Profile:
             source=self.source,
         )
 
-    def _check_provided(self, text: str, scheme: str, kind: str) -> None:
+    def _provided(self, text: str, scheme: str, kind: str) -> Provider:
         try:
-            provider(scheme, kind)
+            return provider(scheme, kind)
         except ConfigError:
             if not text.startswith("${"):
                 raise
