@@ -64,6 +64,7 @@ def show(call: Call, service: str) -> None:
 @click.option("--plan", help="How large it is.  [default: the manifest's first]")
 @assignments("--set", "given", help="A parameter; @FILE as the value reads it from a file, - from stdin.")
 @assignments("--port", "ports", help="A port's number.  [default: a free one]")
+@click.option("--listen", metavar="ADDRESS", help="The address that its ports are on.  [default: 127.0.0.1]")
 @click.option("--ask", is_flag=True, help="Ask for each parameter on the terminal.")
 def install(
     call: Call,
@@ -73,6 +74,7 @@ def install(
     plan: str | None,
     given: dict[str, str],
     ports: dict[str, str],
+    listen: str | None,
     ask: bool,
 ) -> None:
     """Install a service, wait until it does its work, and print its binding. Again it does nothing.
@@ -91,7 +93,14 @@ def install(
         _ask(manifest, parameters)
     with _reporting(call) as report:
         instance = engine.install(
-            service, name=name, on=on, plan=plan, parameters=parameters, ports=_numbers(ports), report=report
+            service,
+            name=name,
+            on=on,
+            plan=plan,
+            parameters=parameters,
+            ports=_numbers(ports),
+            listen=listen,
+            report=report,
         )
     _show_binding(call, engine, instance.name, secrets=False)
     call.show_text(f"\nbind a resource to it in portable.toml with: service:{instance.name}")

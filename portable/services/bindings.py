@@ -11,15 +11,20 @@ import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from portable.services.home import make_folder, write_private
 from portable.services.manifest import Manifest
 from portable.services.templates import Lookup, expanded
 
-__all__ = ["entries", "read_entries", "remove_binding", "shown", "write_binding"]
+if TYPE_CHECKING:  # a runtime writes bindings itself
+    from portable.services.instances import Instance
+    from portable.services.runtimes import Runtime
 
-_UNQUOTED = ("host", "port", "binding")
+__all__ = ["entries", "outside", "read_entries", "remove_binding", "shown", "write_binding"]
+
+_UNQUOTED = ("host", "port", "address", "binding")
 """Scopes whose values stand in a URL as they are."""
 
 
@@ -48,6 +53,20 @@ def entries(manifest: Manifest, lookup: Lookup) -> dict[str, str]:
         if provided.uri is not None:
             found[f"uri-{kind}"] = expanded(provided.uri, in_url)
     return found
+
+
+def outside(platform: Runtime, instance: Instance) -> dict[str, str]:
+    """Give a binding's entries as applications on this machine see the server."""
+    manifest = instance.service.manifest
+    host, _ = platform.address(instance, next(iter(manifest.ports)))
+    inside = platform.lookup(instance)
+
+    def lookup(scope: str, name: str) -> str:
+        if scope == "host":
+            return host
+        return str(platform.address(instance, name)[1]) if scope == "port" else inside(scope, name)
+
+    return entries(manifest, lookup)
 
 
 def write_binding(folder: Path, binding: Mapping[str, str]) -> None:

@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 
 from portable.config.source import Keys, nearest
 from portable.errors import ConfigError
-from portable.services.manifest import Image, Manifest, Probe, Software
+from portable.services.manifest import Container, Image, Manifest, Probe, Software
 from portable.services.parameters import check_value
 from portable.services.reading import Service, digest
 from portable.services.templates import SCOPES, references
@@ -136,6 +136,11 @@ def _probe_errors(manifest: Manifest) -> Iterator[tuple[Keys, str]]:
         keys = ("probes", name)
         if (probe.port is None) == (probe.command is None) or bool(probe.exchange) != (probe.port is not None):
             yield keys, "a probe is either a port with an exchange, or a command"
+        if probe.resource is not None and name != "functional":
+            yield (*keys, "resource"), "the functional probe alone works with a resource"
+        elif probe.resource is not None and probe.resource not in manifest.provides:
+            hint = nearest(probe.resource, manifest.provides)
+            yield (*keys, "resource"), f"[provides] names no {probe.resource}{hint}"
         if probe.port is not None and probe.port not in manifest.ports:
             yield (*keys, "port"), f"no port {probe.port!r}{nearest(probe.port, manifest.ports)}"
         for pattern in [probe.expect, *(step.expect for step in probe.exchange)]:
@@ -162,7 +167,8 @@ def _templates(manifest: Manifest) -> Iterator[tuple[Keys, str]]:
     """List every text in which references are replaced."""
     yield from _process_templates(manifest)
     if (container := manifest.container) is not None:
-        yield from _each(("container",), container.command or (), container.environment.values())
+        texts = (container.command or (), container.health or (), container.environment.values())
+        yield from _each(("container",), *texts)
     for name, probe in _probes(manifest):
         sent = [step.send for step in probe.exchange]
         yield from _each(("probes", name), probe.command or (), [probe.input or ""], probe.environment.values(), sent)
@@ -200,6 +206,7 @@ def _reference_errors(manifest: Manifest, text: str, keys: Keys) -> Iterator[tup
     named: dict[str, Collection[str]] = {
         "parameter": manifest.parameters,
         "port": manifest.ports,
+        "address": manifest.ports,
         "volume": manifest.volumes,
         "file": manifest.files,
         "binding": manifest.dependencies,
@@ -223,12 +230,31 @@ def _command_errors(manifest: Manifest, name: str, keys: Keys) -> Iterator[tuple
 def _warnings(manifest: Manifest) -> Iterator[tuple[Keys, str]]:
     for name, image in manifest.images.items():
         yield from _image_warnings(name, image)
+    yield from _shown_warnings(manifest)
     for number, one in enumerate(manifest.process.software if manifest.process else ()):
         for package in one.packages:
             if one.source == "pypi" and package not in one.sha256:
                 yield ("process", "software", str(number)), f"{package} has no sha256, so only the index vouches for it"
     if manifest.maintained_until is not None and manifest.maintained_until < dt.datetime.now(dt.UTC).date():
         yield ("maintained-until",), f"{manifest.version} is no longer maintained; package a newer version"
+
+
+def _shown_warnings(manifest: Manifest) -> Iterator[tuple[Keys, str]]:
+    container = manifest.container or Container()
+    texts = (*(container.command or ()), *(container.health or ()), *container.environment.values())
+    for scope, name in (found for text in texts for found in _written(text)):
+        if scope == "parameter" and name in manifest.parameters and manifest.parameters[name].sensitive:
+            yield (
+                ("container",),
+                f"the engine shows {name} to whoever may inspect the container; give it in a file, by ${{file:NAME}}",
+            )
+
+
+def _written(text: str) -> list[tuple[str, str]]:
+    try:
+        return list(references(text))
+    except ConfigError:
+        return []  # an error of its own
 
 
 def _image_warnings(name: str, image: Image) -> Iterator[tuple[Keys, str]]:

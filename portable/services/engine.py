@@ -11,7 +11,7 @@ from pathlib import Path
 from portable.errors import AlreadyExists, PortableError, PreconditionFailed
 from portable.services import backups
 from portable.services.backups import Backup
-from portable.services.bindings import entries, read_entries, remove_binding, shown, write_binding
+from portable.services.bindings import outside, read_entries, remove_binding, shown, write_binding
 from portable.services.catalogue import Catalogue
 from portable.services.checking import check
 from portable.services.health import LIVE_TIMEOUT, Health, healths, wait_ready
@@ -70,6 +70,7 @@ class Services:
         plan: str | None = None,
         parameters: Mapping[str, Value] | None = None,
         ports: Mapping[str, int] | None = None,
+        listen: str | None = None,
         report: Report = _silent,
     ) -> Instance:
         """Install a service and what it needs, start it, and wait until it does its work.
@@ -84,6 +85,7 @@ class Services:
             plan: the plan; the manifest's first when left out.
             parameters: values of the manifest's parameters.
             ports: numbers for the manifest's ports; free ones when left out.
+            listen: the address of this machine that the ports are on, such as `"0.0.0.0"`; loopback when left out.
             report: takes what goes on, in words.
 
         Raises:
@@ -100,7 +102,13 @@ class Services:
             if stored(self.home, one.name) is None:
                 self._install(Wish(service=one, name=one.name, on=on), report)
         wish = Wish(
-            service=last, name=name or last.name, on=on, plan=plan, parameters=parameters or {}, ports=ports or {}
+            service=last,
+            name=name or last.name,
+            on=on,
+            plan=plan,
+            parameters=parameters or {},
+            ports=ports or {},
+            listen=listen,
         )
         return self._install(wish, report)
 
@@ -155,15 +163,7 @@ class Services:
             # What does not come up is not left to be started over and over.
             platform.stop(instance)
             raise
-        host, _ = platform.address(instance, next(iter(instance.service.manifest.ports)))
-        lookup = platform.lookup(instance)
-
-        def outside(scope: str, name: str) -> str:
-            if scope == "host":
-                return host
-            return str(platform.address(instance, name)[1]) if scope == "port" else lookup(scope, name)
-
-        write_binding(self.home.bindings / instance.name, entries(instance.service.manifest, outside))
+        write_binding(self.home.bindings / instance.name, outside(platform, instance))
         instance.record.stage = "installed"
         instance.record.wanted = True
         instance.save()

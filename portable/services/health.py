@@ -11,6 +11,7 @@ import msgspec
 
 from portable.errors import PortableError, Unavailable
 from portable.quantities import Duration
+from portable.services.bindings import outside
 from portable.services.instances import Instance
 from portable.services.manifest import Probe
 from portable.services.probing import Answer, ask, wait_until
@@ -37,7 +38,7 @@ class Health(msgspec.Struct, frozen=True):
         status: as its platform sees it; `incomplete` where a change was interrupted, `kept` where only data is left.
         healthy: whether it answers; None where it does not run.
         since: when it came to its status, where that is known.
-        endpoints: each port: `host:port`.
+        endpoints: each port that applications use: `host:port`.
         detail: what to know or do about it.
     """
 
@@ -89,6 +90,13 @@ def probe(platform: Runtime, instance: Instance, question: Probe, *, timeout: fl
         PortableError: it is not well.
     """
     lookup = platform.lookup(instance)
+    if question.resource is not None:
+        from portable.services.neutral import is_served, work  # noqa: PLC0415 (`status` is quicker without drivers)
+
+        binding = outside(platform, instance)
+        if is_served(question.resource, binding):
+            work(question.resource, binding, timeout if timeout is not None else Duration.parse(question.timeout))
+            return
 
     def run(asked: Probe, seconds: float) -> Answer:
         return platform.execute(
@@ -120,7 +128,8 @@ def healths(instances: Sequence[Instance], *, timeout: float = LIVE_TIMEOUT) -> 
         # A server that answers has started, whatever the platform still waits for.
         seen: Status = "running" if well and running else state.status
         status, detail = _status(instance, seen)
-        addresses = {port: platform.address(instance, port) for port in instance.service.manifest.ports}
+        ports = instance.service.manifest.ports
+        addresses = {name: platform.address(instance, name) for name, port in ports.items() if port.scope != "internal"}
         return Health(
             name=instance.name,
             service=instance.record.service,

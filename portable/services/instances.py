@@ -15,13 +15,34 @@ from portable.errors import IntegrityError, NotFound
 from portable.services.home import Home, write_private
 from portable.services.manifest import Plan
 from portable.services.parameters import Value
+from portable.services.ports import LOOPBACK
 from portable.services.reading import Service, read_service
 from portable.services.software import Fetched
 
-__all__ = ["Instance", "Record", "Stage", "load", "stored"]
+__all__ = ["Contained", "Instance", "Record", "Stage", "load", "stored"]
 
 Stage = Literal["installing", "installed", "uninstalling", "kept"]
 _RECORD = "instance.json"
+
+
+class Contained(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a container runtime made of an instance.
+
+    Attributes:
+        engine: the program that drives the engine.
+        project: what its containers, networks and volumes are named by.
+        image: what it runs: with a digest where it was fetched, a tag where it was built here.
+        built: whether it was built here.
+        networks: those of the services that it needs.
+        owned: whether its volumes are the server's own, as they are not when the engine makes them.
+    """
+
+    engine: str
+    project: str
+    image: str = ""
+    built: bool = False
+    networks: list[str] = []
+    owned: bool = False
 
 
 class Record(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -43,6 +64,8 @@ class Record(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
         software: what was fetched of the manifest's softwares; None until then.
         prepared: how many of the manifest's setup steps are done.
         wanted: whether it should run: `up` without names starts these.
+        listen: the address of this machine that its ports are on.
+        container: what a container runtime made of it.
     """
 
     format: Literal[1] = 1
@@ -60,6 +83,8 @@ class Record(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     software: Fetched | None = None
     prepared: int = 0
     wanted: bool = True
+    listen: str = LOOPBACK
+    container: Contained | None = None
 
 
 class Instance:

@@ -27,6 +27,7 @@ __all__ = [
     "Plan",
     "Port",
     "Probe",
+    "Probed",
     "Process",
     "Provided",
     "Setup",
@@ -50,6 +51,7 @@ Sha256 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
 DurationText = Annotated[str, msgspec.Meta(pattern=r"^[0-9]+(\.[0-9]+)?(ms|s|m|h|d)$")]
 SizeText = Annotated[str, msgspec.Meta(pattern=r"^[0-9]+(\.[0-9]+)?(B|KiB|MiB|GiB|TiB)$")]
 Kind = Literal["bucket", "queue", "topic", "stream", "cache", "collection", "database"]
+Probed = Literal["bucket", "queue", "stream", "cache", "collection", "database"]
 Command = Annotated[list[str], msgspec.Meta(min_length=1)]
 
 
@@ -99,10 +101,13 @@ class Port(Strict, frozen=True, kw_only=True):
     Attributes:
         port: the number by custom, and inside of a container; an installation gets one that is free.
         summary: what is spoken there.
+        scope: who uses it: `any` whom the installation lets, no more than this `machine`, or only the server's own
+            parts, so that a container keeps it to itself (`internal`).
     """
 
     port: Annotated[int, msgspec.Meta(ge=1, le=65535)]
     summary: Text | None = None
+    scope: Literal["any", "machine", "internal"] = "any"
 
 
 class Volume(Strict, frozen=True, kw_only=True):
@@ -141,7 +146,8 @@ class Software(Strict, frozen=True, kw_only=True):
         sha256: accepted digests of each package's files (pypi). Without, the client's own check alone holds.
         commands: the name that `${command:NAME}` uses → the file, relative to what was unpacked, or for `"path"` a
             program's name or an absolute path. `*` stands for any characters.
-        requires: programs that must be on `$PATH` besides, such as `java`.
+        requires: programs that must be on `$PATH` besides, such as `java`; with `python3` what is fetched (pypi) suits
+            that interpreter.
         environment: variables for the programs; `${software}` is the folder that was unpacked.
         dependencies: whether the packages' own dependencies are fetched too (pypi, npm).
         relocate: text file in what was unpacked → the absolute path in it that has to lead there too.
@@ -199,10 +205,12 @@ class Container(Strict, frozen=True, kw_only=True):
     Attributes:
         command: arguments for the image's entry point; left out, the image's own.
         environment: variables for it.
+        health: a command of the image, by which the engine sees inside of the container whether the server answers.
     """
 
     command: Command | None = None
     environment: dict[str, str] = {}
+    health: Command | None = None
 
 
 class Step(Strict, frozen=True, kw_only=True):
@@ -223,6 +231,8 @@ class Probe(Strict, frozen=True, kw_only=True):
     """A question to the server: a conversation over TCP, or a command.
 
     Attributes:
+        resource: a kind of resource: the functional probe writes to one and reads it back through the neutral API,
+            where an adapter for the binding is installed; else it is the conversation or the command.
         port: the port of the conversation.
         exchange: its turns.
         command: a program that exits with 0.
@@ -232,6 +242,7 @@ class Probe(Strict, frozen=True, kw_only=True):
         timeout: how long one try may take.
     """
 
+    resource: Probed | None = None
     port: Name | None = None
     exchange: list[Step] = []
     command: Command | None = None

@@ -12,10 +12,10 @@ import msgspec
 
 from portable.errors import PreconditionFailed
 from portable.services.home import Home
-from portable.services.instances import Instance, Record, stored
+from portable.services.instances import Contained, Instance, Record, stored
 from portable.services.manifest import Manifest
 from portable.services.parameters import Value, decided
-from portable.services.ports import choose_port
+from portable.services.ports import LOOPBACK, choose_port
 from portable.services.reading import read_service
 from portable.services.wishes import Wish
 
@@ -52,6 +52,8 @@ def planned(home: Home, wish: Wish, kept: Instance | None = None) -> Instance:
         ports=_ports(home, wish, {}),
         software=kept.record.software if kept else None,
         prepared=kept.record.prepared if kept else 0,
+        listen=wish.listen or (kept.record.listen if kept else LOOPBACK),
+        container=kept.record.container if kept else None,
     )
     return Instance(home, record, wish.service, values)
 
@@ -120,6 +122,7 @@ def replaced(old: Instance, wish: Wish) -> Instance:
             ports=_ports(home, wish, old.record.ports),
             software=old.record.software if same else None,
             prepared=len(manifest.process.setup) if manifest.process else 0,
+            container=old.record.container if same else _without_image(old.record.container),
         )
         new, before = _beside(old)
         for path in (new, before):
@@ -132,6 +135,10 @@ def replaced(old: Instance, wish: Wish) -> Instance:
         instance.keep(values)
         instance.save()
     return instance
+
+
+def _without_image(contained: Contained | None) -> Contained | None:
+    return msgspec.structs.replace(contained, image="", built=False) if contained is not None else None
 
 
 def put_back(old: Instance, values: dict[str, Value]) -> None:

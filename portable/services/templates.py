@@ -4,7 +4,8 @@
 |---|---|
 | `${parameter:NAME}` | a parameter's value |
 | `${port:NAME}` | the number of a port |
-| `${host}` | where the ports are |
+| `${host}` | the address that the server listens on |
+| `${address:NAME}` | where applications reach a port: `host:port` |
 | `${volume:NAME}` | the path of a volume |
 | `${file:NAME}` | the path of a file that was made |
 | `${command:NAME}` | the path of a program |
@@ -26,7 +27,19 @@ __all__ = ["SCOPES", "Lookup", "expanded", "references"]
 Lookup = Callable[[str, str], str]
 """Gives what a reference stands for, from its scope and its name."""
 
-SCOPES = ("parameter", "port", "host", "volume", "file", "command", "software", "binding", "instance", "service")
+SCOPES = (
+    "parameter",
+    "port",
+    "host",
+    "address",
+    "volume",
+    "file",
+    "command",
+    "software",
+    "binding",
+    "instance",
+    "service",
+)
 _REFERENCE = re.compile(r"\$\$\{|\$\{(?:([a-z]+)(?::([A-Za-z0-9._/-]+))?\})?")
 
 

@@ -27,6 +27,8 @@ PEERS = {
     "layer": [],
     "scale": [],
     "redis": ["redis", "rq", "kombu"],
+    "nats": ["nats"],
+    "sql-collection": ["psycopg", "pymysql", "sqlalchemy"],
 }
 
 

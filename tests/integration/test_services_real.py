@@ -8,13 +8,16 @@ import shutil
 import signal
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from portable.errors import PortableError, Unavailable
+import portable
+from portable.errors import NotFound, PortableError, Unavailable
+from portable.registry import schemes
 from portable.services import Services
+from portable.services.bindings import read_entries
 from portable.services.catalogue import Catalogue, Repository, built_in
 from portable.services.health import probe
 from portable.services.instances import Instance, load
@@ -49,7 +52,37 @@ def mariadb(text: str, expect: str) -> Probe:
     return Probe(command=command, input=text, expect=expect, timeout="60s")
 
 
-WRITES = {
+Question = Probe | Callable[[str], None]
+"""What a server is asked: a probe, or something that is done with the URL of its binding."""
+
+
+def send(url: str) -> None:
+    with portable.open_queue(url, name="kept-messages", create="if_missing", timeout=60) as queue:
+        queue.send("value")
+
+
+def receive(url: str) -> None:
+    with portable.open_queue(url, name="kept-messages", timeout=60) as queue:
+        messages = queue.receive(wait=1)
+        if [message.body for message in messages] != [b"value"]:
+            raise NotFound("the message is not there")
+        messages[0].nack()
+
+
+def append(url: str) -> None:
+    with portable.open_stream(url, name="kept-records", create="if_missing", timeout=60) as stream:
+        stream.append("value")
+
+
+def read(url: str) -> None:
+    with portable.open_stream(url, name="kept-records", timeout=60) as stream:
+        found = [record.data for partition in stream.partitions() for record in stream.read(partition, limit=10)]
+        if found != [b"value"]:
+            raise NotFound("the record is not there")
+
+
+WRITES: dict[str, Question] = {
+    "rabbitmq": send,
     "valkey": resp(Step(send="SET kept value\r\n", expect=r"^\+OK")),
     "redis": resp(Step(send="SET kept value\r\n", expect=r"^\+OK")),
     "nats": nats(
@@ -71,7 +104,8 @@ WRITES = {
         ],
     ),
 }
-READS = {
+READS: dict[str, Question] = {
+    "rabbitmq": receive,
     "valkey": resp(Step(send="GET kept\r\n", expect=r"^\$5\r\nvalue")),
     "redis": resp(Step(send="GET kept\r\n", expect=r"^\$5\r\nvalue")),
     "nats": nats(
@@ -81,6 +115,9 @@ READS = {
     "mariadb": mariadb("SELECT v FROM kept", "^value"),
     "seaweedfs": Probe(port="filer", exchange=[Step(send=f"GET /kept{HTTP}\r\n", expect="^HTTP/1.1 200.*value$")]),
 }
+
+if "kafka" in schemes("stream"):
+    WRITES["kafka"], READS["kafka"] = append, read
 
 
 @pytest.fixture
@@ -104,7 +141,10 @@ def installed(services: Services, name: str) -> Instance:
         raise
 
 
-def asked(instance: Instance, question: Probe) -> None:
+def asked(instance: Instance, question: Question) -> None:
+    if not isinstance(question, Probe):
+        question(read_entries(instance.home.bindings / instance.name)["uri"])
+        return
     probe(runtime(instance.record.runtime), instance, question)
 
 
@@ -129,7 +169,7 @@ def main_process(services: Services, instance: Instance) -> int:
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_a_service_from_installation_to_removal(services: Services, name: str) -> None:
     project = services.home.project
     assert list(project.iterdir()) == []
@@ -147,6 +187,14 @@ def test_a_service_from_installation_to_removal(services: Services, name: str) -
         "s3",
         "kafka",
         "amqp",
+        "http",
+        "sqs",
+        "dynamodb",
+        "gs",
+        "pubsub",
+        "firestore",
+        "az",
+        "cosmos",
     }
     _check_secrets(services, instance, binding)
     if name in WRITES:
@@ -203,7 +251,7 @@ def test_every_persistent_service_is_written_and_read() -> None:
     from portable.services.reading import read_service
 
     persistent = {name for name in NAMES if read_service(built_in().folder / name).manifest.persistent}
-    assert persistent - set(WRITES) <= {"kafka", "rabbitmq"}
+    assert persistent - set(WRITES) <= {"kafka"}
     assert set(WRITES) == set(READS)
 
 

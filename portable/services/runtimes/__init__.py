@@ -108,7 +108,10 @@ class Runtime(Protocol):
         ...
 
 
-RUNTIMES = {"process": "portable.services.runtimes.process:ProcessRuntime"}
+RUNTIMES = {
+    "process": "portable.services.runtimes.process:ProcessRuntime",
+    "docker": "portable.services.runtimes.docker:DockerRuntime",
+}
 """Name → where its class is."""
 
 

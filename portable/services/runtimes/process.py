@@ -237,6 +237,7 @@ class ProcessRuntime:
             "parameter": parameter,
             "port": lambda name: str(instance.record.ports[name]),
             "host": lambda _: LOOPBACK,
+            "address": lambda name: f"{LOOPBACK}:{instance.record.ports[name]}",
             "volume": lambda name: str(folder / "volumes" / name),
             "file": lambda name: str(folder / "files" / name),
             "service": lambda _: str(folder / "service"),
@@ -270,7 +271,9 @@ class ProcessRuntime:
             process: subprocess.Popen[bytes] = subprocess.Popen[bytes](  # nosec B603 # no shell; arguments come from a checked manifest
                 command,
                 cwd=instance.folder / "run",
-                env=self._environment(instance, {**_process(instance).environment, **(environment or {})}),
+                env=self._environment(
+                    instance, {**_process(instance).environment, **(environment or {}), strays.STEP_MARK: "1"}
+                ),
                 stdin=subprocess.PIPE if isinstance(stdin, bytes) else stdin,
                 stdout=stdout if stdout is not None else subprocess.PIPE,
                 stderr=subprocess.STDOUT if stdout is None else subprocess.PIPE,
@@ -311,9 +314,15 @@ class ProcessRuntime:
     def logs(self, instance: Instance, *, lines: int, follow: bool) -> Iterator[str]:
         """Read the server's log, from before its last turning over where needed."""
         path = instance.folder / "logs" / _LOG
-        yield from _last_lines([path.with_name(f"{_LOG}.1"), path], lines)
-        if follow:
-            yield from _following(path)
+        # Opened once, and read from there on: nothing is lost that is written while the last lines are shown.
+        file = path.open(encoding="utf-8", errors="replace") if path.is_file() else None
+        try:
+            yield from _last_lines(path, file, lines)
+            if follow:
+                yield from _following(path, file)
+        finally:
+            if file is not None:
+                file.close()
 
     def save_volumes(self, instance: Instance, target: IO[bytes]) -> None:
         """Write a tar of the folder that holds the volumes."""
@@ -384,33 +393,35 @@ def _fragment(instance: Instance) -> str:
     return _PROGRAM.format(name=shlex.quote(instance.name), signal=process.stop_signal, seconds=seconds)
 
 
-def _last_lines(paths: Sequence[Path], count: int) -> list[str]:
-    lines: list[str] = []
-    for path in reversed(paths):
-        if len(lines) < count and path.is_file():
-            text = path.read_text(encoding="utf-8", errors="replace").splitlines()
-            lines = text[max(0, len(text) - (count - len(lines))) :] + lines
-    return lines
+def _last_lines(path: Path, file: IO[str] | None, count: int) -> list[str]:
+    """Give the last lines of a log that is open, and of the one before it where these are too few."""
+    lines = file.read().splitlines() if file is not None else []
+    before = path.with_name(f"{path.name}.1")
+    if (
+        len(lines) < count
+        and before.is_file()
+        and not (file and os.path.samestat(os.fstat(file.fileno()), before.stat()))
+    ):
+        lines = before.read_text(encoding="utf-8", errors="replace").splitlines() + lines
+    return lines[max(0, len(lines) - count) :]
 
 
-def _following(path: Path) -> Iterator[str]:
+def _following(path: Path, file: IO[str] | None) -> Iterator[str]:
     """Give lines as they are written, over the turning over of the log, until the caller has enough."""
-    while not path.is_file():
-        time.sleep(0.1)
-    file = path.open(encoding="utf-8", errors="replace")
+    ours: IO[str] | None = None
     try:
-        file.seek(0, os.SEEK_END)
         rest = ""
         while True:
-            chunk = file.read()
-            if not chunk:
-                if path.is_file() and not os.path.samestat(os.fstat(file.fileno()), path.stat()):
-                    file.close()
-                    file = path.open(encoding="utf-8", errors="replace")
-                else:
-                    time.sleep(0.1)  # a file tells nobody that it grew, without a library for that
-                continue
-            *lines, rest = (rest + chunk).split("\n")
-            yield from lines
+            chunk = file.read() if file is not None else ""
+            if chunk:
+                *lines, rest = (rest + chunk).split("\n")
+                yield from lines
+            elif path.is_file() and (file is None or not os.path.samestat(os.fstat(file.fileno()), path.stat())):
+                if ours is not None:
+                    ours.close()
+                file = ours = path.open(encoding="utf-8", errors="replace")
+            else:
+                time.sleep(0.1)  # a file tells nobody that it grew, without a library for that
     finally:
-        file.close()
+        if ours is not None:
+            ours.close()

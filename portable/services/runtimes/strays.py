@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["MARK", "NAME_MARK", "NOTE", "end", "processes", "wait_gone"]
+__all__ = ["MARK", "NAME_MARK", "NOTE", "STEP_MARK", "end", "processes", "wait_gone"]
 
 MARK = "PORTABLE_SERVICES"
 """The variable that every process of a project's services has: the services' folder."""
@@ -21,16 +21,20 @@ MARK = "PORTABLE_SERVICES"
 NAME_MARK = "PORTABLE_SERVICE"
 """The variable that holds the instance's name."""
 
+STEP_MARK = "PORTABLE_SERVICE_STEP"
+"""The variable that programs have which only do something for a server, such as to set it up."""
+
 NOTE = "server.pid"
 """The file in an instance's folder that holds the id of the server's process, and when that started."""
 
 
-def processes(folder: Path, name: str | None = None) -> Iterator[int]:
+def processes(folder: Path, name: str | None = None, *, steps: bool = True) -> Iterator[int]:
     """List the ids of a project's service processes, by the mark that their environment carries.
 
     Args:
         folder: the services' folder.
         name: an instance, or None for all, the supervisor included.
+        steps: whether what only does something for a server counts, too.
     """
     wanted = {f"{MARK}={folder}".encode()}
     if name is not None:
@@ -39,8 +43,12 @@ def processes(folder: Path, name: str | None = None) -> Iterator[int]:
     for entry in Path("/proc").glob("[0-9]*"):
         # Processes come and go, and those of other users are not ours.
         with contextlib.suppress(OSError):
-            if int(entry.name) in noted or wanted <= set((entry / "environ").read_bytes().split(b"\0")):
+            variables = set((entry / "environ").read_bytes().split(b"\0"))
+            if int(entry.name) in noted or (wanted <= variables and (steps or _STEP not in variables)):
                 yield int(entry.name)
+
+
+_STEP = f"{STEP_MARK}=1".encode()
 
 
 def _noted(folder: Path, name: str) -> Iterator[int]:

@@ -144,8 +144,9 @@ class Supervisor:
         write_private(self._folder / "supervisord.conf", "\n".join(parts))
 
     def _start(self) -> None:
-        # What an earlier supervisor left behind when it was killed would hold the ports.
-        strays.end(list(strays.processes(self._home.folder)))
+        # What an earlier supervisor left behind when it was killed would hold the ports. Steps are left alone: another
+        # instance may be set up right now.
+        strays.end(list(strays.processes(self._home.folder, steps=False)))
         self._socket.unlink(missing_ok=True)
         launcher = Path(__file__).with_name("launch.py")
         for path in (sys.executable, str(launcher)):

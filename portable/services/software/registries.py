@@ -9,10 +9,14 @@ from collections.abc import Callable
 from pathlib import Path
 from xml.sax.saxutils import escape  # nosec B406 # writes XML, reads none
 
+from portable.services.accounts import unprivileged, which
 from portable.services.manifest import Software
 from portable.services.software.clients import called, program
 
 __all__ = ["REGISTRIES"]
+
+PYTHON = "python3"
+"""The interpreter that a software may require."""
 
 
 def _pypi(software: Software, folder: Path) -> dict[str, str]:
@@ -27,10 +31,11 @@ def _pypi(software: Software, folder: Path) -> dict[str, str]:
         options.append("--no-deps")
     if software.sha256:
         options.append("--require-hashes")
-    called(
-        [sys.executable, "-m", "pip", "install", *options, "--target", str(folder / "root"), "-r", str(requirements)],
-        folder=folder,
-    )
+    pip = [sys.executable, "-m", "pip"]
+    if PYTHON in software.requires and (python := which(PYTHON, unprivileged())) is not None:
+        # What is compiled has to suit the interpreter that the servers will run on, not the one of this library.
+        pip += ["--python", python]
+    called([*pip, "install", *options, "--target", str(folder / "root"), "-r", str(requirements)], folder=folder)
     return {package: " ".join(software.sha256.get(package, ())) for package in software.packages}
 
 
@@ -96,7 +101,14 @@ def _closure(apt: str, options: list[str], software: Software, folder: Path) -> 
 def _npm(software: Software, folder: Path) -> dict[str, str]:
     root = folder / "root"
     root.mkdir()
-    options = ["--no-audit", "--no-fund", "--ignore-scripts", "--no-update-notifier", "--loglevel=error"]
+    options = [
+        "--no-audit",
+        "--no-fund",
+        "--ignore-scripts",
+        "--no-update-notifier",
+        "--prefer-offline",
+        "--loglevel=error",
+    ]
     called([program("npm"), "install", "--prefix", str(root), *options, *software.packages], folder=folder)
     return dict.fromkeys(software.packages, "")
 
