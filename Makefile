@@ -10,7 +10,8 @@ ARCHIVE := examples/archive
 SUITES   := $(wildcard $(patsubst %,tests/conformance/test_%.py,bucket cache collection database queue stream topic broken_*))
 SERVERS  := $(filter-out $(SUITES),$(wildcard tests/conformance/test_*.py))
 EMBEDDED := tests/unit $(SUITES)
-COVERED  := $(EMBEDDED) tests/cli $(wildcard tests/integration/test_outbox*.py tests/integration/test_services_engine*.py)
+COVERED  := $(EMBEDDED) tests/cli $(wildcard tests/integration/test_outbox*.py tests/integration/test_services_engine*.py \
+	tests/integration/test_services_docker_engine.py)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check lint bench bench-check sync docs matrix audit format clean

@@ -27,6 +27,12 @@ GROUPS = {
     "layer": "benchmarks.layer",
     "scale": "benchmarks.scale",
     "redis": "benchmarks.redis",
+    "kafka": "benchmarks.kafka",
+    "s3": "benchmarks.s3",
+    "nats": "benchmarks.nats",
+    "rabbitmq": "benchmarks.rabbitmq",
+    "sql-collection": "benchmarks.sql_collection",
+    "sql-queue": "benchmarks.sql_queue",
 }
 
 

@@ -226,6 +226,8 @@ def store_ranges(
             for part in ranges:
                 data = in_thread(target.host, read, part.offset, part.size)
                 done[part.number] = stored = target.write_part(upload, part.number, part.offset, data)
+                # Else it is kept until the next part is read.
+                del data
                 if noted is not None:
                     noted(stored)
         except BaseException:
@@ -269,6 +271,8 @@ def fetch_ranges(
                 data = driver.get(info.key, part.offset, part.size, info.etag, timeout=deadline.left())
                 _check_length(info.key, part, data)
                 in_thread(host, write, part, data)
+                # Else it is kept until the next part has come.
+                del data
         except BaseException:
             ranges.fail()
             raise

@@ -58,6 +58,15 @@ TARGETS = {
     "kafka": Target("kafka"),
     "nats": Target("nats"),
     "seaweedfs": Target("seaweedfs"),
+    "ministack": Target("ministack"),
+    "elasticmq": Target("elasticmq"),
+    "moto": Target("moto"),
+    "azurite": Target("azurite"),
+    "toxiproxy": Target("toxiproxy"),
+    "pubsub-emulator": Target("pubsub-emulator"),
+    "firestore-emulator": Target("firestore-emulator"),
+    "dynamodb-local": Target("dynamodb-local"),
+    "cosmosdb-server": Target("cosmosdb-server"),
 }
 
 
@@ -128,14 +137,19 @@ def own(name: str) -> Iterator[Own]:
             services.uninstall(instance)
 
 
-def target(name: str) -> str:
-    """Give a target's URL, starting it where need be; where it cannot start, skip, or fail where all are required."""
+def target(name: str, kind: str | None = None) -> str:
+    """Give a target's URL, starting it where need be; where it cannot start, skip, or fail where all are required.
+
+    Args:
+        name: the row.
+        kind: the kind of resource that is bound, where the service has another URL for it.
+    """
     _note(name)
     with required(name):
         found = _started(name)
-        if isinstance(found, str):
-            return found
-        raise found
+        if isinstance(found, CannotStartError):
+            raise found
+        return found.get(f"uri-{kind}", found["uri"])
 
 
 @contextlib.contextmanager
@@ -150,7 +164,7 @@ def required(name: str) -> Iterator[None]:
 
 
 @functools.cache
-def _started(name: str) -> str | CannotStartError:
+def _started(name: str) -> dict[str, str] | CannotStartError:
     row, project = TARGETS[name], _project()
     failed = project / f"{name}.failed"
     if failed.exists():
@@ -162,7 +176,7 @@ def _started(name: str) -> str | CannotStartError:
     except CannotStartError as error:
         failed.write_text(str(error))
         return error
-    return services.binding(name, secrets=True)["uri"]
+    return services.binding(name, secrets=True)
 
 
 @contextlib.contextmanager

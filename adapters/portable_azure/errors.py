@@ -43,6 +43,9 @@ _CODES: dict[str, tuple[type[PortableError], str]] = {
     "OperationTimedOut": (DeadlineExceeded, "the service did not get it done in time"),
 }
 _STATUSES: dict[int, tuple[type[PortableError], str]] = {
+    404: (ResourceNotFound, "the account has no such resource; make it with `portable resources create`"),
+    413: (LimitExceeded, "it is larger than the service takes"),
+    449: (Unavailable, "others wrote to the same at the same time"),
     401: (Unauthenticated, "the account does not know these credentials"),
     403: (PermissionDenied, "the account forbids it"),
     429: (Throttled, "the service asks to slow down"),

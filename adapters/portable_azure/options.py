@@ -11,7 +11,15 @@ from portable.bindings import Binding
 from portable.drivers import Options
 from portable.errors import ConfigError
 
-__all__ = ["AzureOptions", "Credentials", "StorageQueueOptions", "account", "account_url", "credential"]
+__all__ = [
+    "AzureOptions",
+    "CosmosOptions",
+    "Credentials",
+    "StorageQueueOptions",
+    "account",
+    "account_url",
+    "credential",
+]
 
 
 class Credentials(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -64,6 +72,20 @@ class StorageQueueOptions(AzureOptions, frozen=True, kw_only=True):
     longest_pause: float = 1.0
 
 
+class CosmosOptions(AzureOptions, frozen=True, kw_only=True):
+    """`cosmos://ACCOUNT/container`, or `cosmos://container?account=ACCOUNT`; `endpoint=` can stand for the account.
+
+    Reads by key see every write only where the account's consistency is strong (or bounded staleness, in one region).
+
+    Attributes:
+        database: the database that the container is in.
+        verify: whether the server's certificate is looked at; only an emulator on this machine may do without.
+    """
+
+    database: str = "portable"
+    verify: bool = True
+
+
 def account(binding: Binding[AzureOptions]) -> str:
     """Give the account that the URL or its option names.
 
@@ -109,7 +131,8 @@ def credential(binding: Binding[AzureOptions]) -> Any:
     if sum(kind is not None for kind in kinds) > 1:
         raise ConfigError("the credentials are of several kinds; keep account_key, sas_token or those of an identity")
     if given.account_key is not None:
-        return {"account_name": account(binding), "account_key": given.account_key}
+        named = binding.options.account or binding.url.host
+        return {"account_name": named, "account_key": given.account_key}
     if given.sas_token is not None:
         from azure.core.credentials import AzureSasCredential  # noqa: PLC0415 (only the one that is used)
 

@@ -1,4 +1,4 @@
-"""Google Cloud: queues, topics and subscriptions in Pub/Sub."""
+"""Google Cloud: queues, topics and subscriptions in Pub/Sub, and collections in Firestore."""
 
 from portable.registry import Adapter
 
@@ -6,6 +6,7 @@ __all__ = ["adapter"]
 
 adapter = Adapter(
     schemes={
+        "firestore": {"collection": "portable_gcp.firestore_collection:FirestoreCollection"},
         "pubsub": {
             "queue": "portable_gcp.pubsub_queue:PubSubQueue",
             "topic": "portable_gcp.pubsub_topic:PubSubTopic",

@@ -12,7 +12,7 @@ from portable.bindings import Binding
 from portable.drivers import Options
 from portable.errors import ConfigError
 
-__all__ = ["Credentials", "GcpOptions", "PubSubOptions", "client_arguments", "project"]
+__all__ = ["Credentials", "FirestoreOptions", "GcpOptions", "PubSubOptions", "client_arguments", "project"]
 
 
 class Credentials(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -44,6 +44,16 @@ class GcpOptions(Options, frozen=True, kw_only=True):
 
 class PubSubOptions(GcpOptions, frozen=True, kw_only=True):
     """`pubsub://PROJECT/name`, or `pubsub://name?project=PROJECT`."""
+
+
+class FirestoreOptions(GcpOptions, frozen=True, kw_only=True):
+    """`firestore://PROJECT/collection`, or `firestore://collection?project=PROJECT`.
+
+    Attributes:
+        database: the id of the database.
+    """
+
+    database: str = "(default)"
 
 
 def project(binding: Binding[GcpOptions]) -> str:

@@ -225,6 +225,8 @@ async def store_ranges(
             for part in ranges:
                 data = await in_thread(target.host, read, part.offset, part.size)
                 done[part.number] = stored = await target.write_part(upload, part.number, part.offset, data)
+                # Else it is kept until the next part is read.
+                del data
                 if noted is not None:
                     noted(stored)
         except BaseException:
@@ -268,6 +270,8 @@ async def fetch_ranges(
                 data = await driver.get(info.key, part.offset, part.size, info.etag, timeout=deadline.left())
                 _check_length(info.key, part, data)
                 await in_thread(host, write, part, data)
+                # Else it is kept until the next part has come.
+                del data
         except BaseException:
             ranges.fail()
             raise
