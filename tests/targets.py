@@ -66,7 +66,7 @@ TARGETS = {
     "pubsub-emulator": Target("pubsub-emulator"),
     "firestore-emulator": Target("firestore-emulator"),
     "dynamodb-local": Target("dynamodb-local"),
-    "cosmosdb-server": Target("cosmosdb-server"),
+    "fake-gcs-server": Target("fake-gcs-server"),
 }
 
 

@@ -1,4 +1,4 @@
-"""Azure: queues in Queue Storage, and collections in Cosmos DB."""
+"""Azure: queues in Queue Storage."""
 
 from portable.registry import Adapter
 
@@ -6,8 +6,8 @@ __all__ = ["adapter"]
 
 adapter = Adapter(
     schemes={
+        "az": {"bucket": "portable_azure.blob_bucket:BlobBucket"},
         "azqueue": {"queue": "portable_azure.storage_queue:StorageQueue"},
-        "cosmos": {"collection": "portable_azure.cosmos_collection:CosmosCollection"},
     },
     extra="azure",
 )

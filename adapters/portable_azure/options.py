@@ -13,7 +13,7 @@ from portable.errors import ConfigError
 
 __all__ = [
     "AzureOptions",
-    "CosmosOptions",
+    "BlobOptions",
     "Credentials",
     "StorageQueueOptions",
     "account",
@@ -61,6 +61,19 @@ class AzureOptions(Options, frozen=True, kw_only=True):
     account_key: str | None = None
 
 
+class BlobOptions(AzureOptions, frozen=True, kw_only=True):
+    """`az://ACCOUNT/container-name`, or `az://container-name?account=ACCOUNT`.
+
+    Attributes:
+        public_endpoint: the URL that signed requests name, where others reach the service by another one.
+        engine: `obstore` serves what it can, beside azure-storage-blob; `azure-storage-blob` serves all; `auto` is
+            obstore where it is installed.
+    """
+
+    public_endpoint: str | None = None
+    engine: Literal["auto", "obstore", "azure-storage-blob"] = "auto"
+
+
 class StorageQueueOptions(AzureOptions, frozen=True, kw_only=True):
     """`azqueue://ACCOUNT/queue-name`, or `azqueue://queue-name?account=ACCOUNT`.
 
@@ -70,20 +83,6 @@ class StorageQueueOptions(AzureOptions, frozen=True, kw_only=True):
     """
 
     longest_pause: float = 1.0
-
-
-class CosmosOptions(AzureOptions, frozen=True, kw_only=True):
-    """`cosmos://ACCOUNT/container`, or `cosmos://container?account=ACCOUNT`; `endpoint=` can stand for the account.
-
-    Reads by key see every write only where the account's consistency is strong (or bounded staleness, in one region).
-
-    Attributes:
-        database: the database that the container is in.
-        verify: whether the server's certificate is looked at; only an emulator on this machine may do without.
-    """
-
-    database: str = "portable"
-    verify: bool = True
 
 
 def account(binding: Binding[AzureOptions]) -> str:

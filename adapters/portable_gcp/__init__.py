@@ -7,6 +7,7 @@ __all__ = ["adapter"]
 adapter = Adapter(
     schemes={
         "firestore": {"collection": "portable_gcp.firestore_collection:FirestoreCollection"},
+        "gs": {"bucket": "portable_gcp.gcs_bucket:GcsBucket"},
         "pubsub": {
             "queue": "portable_gcp.pubsub_queue:PubSubQueue",
             "topic": "portable_gcp.pubsub_topic:PubSubTopic",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import msgspec
@@ -12,7 +12,17 @@ from portable.bindings import Binding
 from portable.drivers import Options
 from portable.errors import ConfigError
 
-__all__ = ["Credentials", "FirestoreOptions", "GcpOptions", "PubSubOptions", "client_arguments", "project"]
+__all__ = [
+    "BucketOptions",
+    "Credentials",
+    "FirestoreOptions",
+    "GcpOptions",
+    "PubSubOptions",
+    "bucket_project",
+    "client_arguments",
+    "project",
+    "service_credentials",
+]
 
 
 class Credentials(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -46,6 +56,21 @@ class PubSubOptions(GcpOptions, frozen=True, kw_only=True):
     """`pubsub://PROJECT/name`, or `pubsub://name?project=PROJECT`."""
 
 
+class BucketOptions(GcpOptions, frozen=True, kw_only=True):
+    """`gs://bucket-name`, or `gs://PROJECT/bucket-name`; the project is needed to make a bucket alone.
+
+    Attributes:
+        location: where a bucket is made, such as `europe-west6`; left out, the service's own choice.
+        public_endpoint: the URL that signed requests name, where others reach the service by another one.
+        engine: `obstore` reads what it can, beside google-cloud-storage; `google-cloud-storage` serves all; `auto` is
+            obstore where it is installed.
+    """
+
+    location: str | None = None
+    public_endpoint: str | None = None
+    engine: Literal["auto", "obstore", "google-cloud-storage"] = "auto"
+
+
 class FirestoreOptions(GcpOptions, frozen=True, kw_only=True):
     """`firestore://PROJECT/collection`, or `firestore://collection?project=PROJECT`.
 
@@ -68,6 +93,17 @@ def project(binding: Binding[GcpOptions]) -> str:
     if bool(named) == bool(given):
         raise ConfigError(f"write {binding.url.scheme}://PROJECT/NAME, or the project as project=, but not both")
     return str(named or given)
+
+
+def bucket_project(binding: Binding[GcpOptions]) -> str | None:
+    """Give the project that the URL of a bucket or its option names; a bucket's name is its own in all the world.
+
+    Raises:
+        ConfigError: both do.
+    """
+    if binding.options.project is None and not binding.url.path.strip("/"):
+        return None
+    return project(binding)
 
 
 def client_arguments(binding: Binding[GcpOptions], transport: Any) -> dict[str, Any]:
@@ -93,7 +129,8 @@ def client_arguments(binding: Binding[GcpOptions], transport: Any) -> dict[str, 
     return _credentials(binding)
 
 
-def _credentials(binding: Binding[GcpOptions]) -> dict[str, Any]:
+def service_credentials(binding: Binding[GcpOptions]) -> Any:
+    """Give the credentials that the binding sets, or None for those of the environment."""
     given = binding.options.credentials or Credentials()
     scopes = ["https://www.googleapis.com/auth/cloud-platform"]
     found: Any = None
@@ -107,4 +144,9 @@ def _credentials(binding: Binding[GcpOptions]) -> dict[str, Any]:
 
         source = found if found is not None else google.auth.default(scopes=scopes)[0]
         found = impersonated_credentials.Credentials(source, given.impersonate, scopes)
+    return found
+
+
+def _credentials(binding: Binding[GcpOptions]) -> dict[str, Any]:
+    found = service_credentials(binding)
     return {} if found is None else {"credentials": found}

@@ -74,7 +74,8 @@ class BucketSigningCases(BucketCases):
         without = signed.url.partition("?")[0]
         other = signed.url.replace("a.txt", "b.txt")
         assert (self._send(bucket, signed, method="DELETE"))[0] in {401, 403}
-        assert (self._send(bucket, signed, b"new", method="PUT"))[0] in {401, 403}
+        # A request that is no upload at all may be refused for that alone.
+        assert (self._send(bucket, signed, b"new", method="PUT"))[0] in {400, 401, 403}
         assert (self._send(bucket, signed, url=without))[0] in {401, 403}
         assert (self._send(bucket, signed, url=other))[0] in {401, 403}
         assert bucket.get("a.txt") == b"bytes"

@@ -1,0 +1,145 @@
+"""What Cloud Storage and its clients report, as errors of ours."""
+
+from __future__ import annotations
+
+import re
+from types import TracebackType
+
+import requests
+from google.api_core import exceptions as theirs
+from google.auth import exceptions as signing
+from google.cloud.storage.exceptions import DataCorruption, InvalidResponse
+
+from portable.errors import (
+    AlreadyExists,
+    ConfigError,
+    LimitExceeded,
+    NotFound,
+    PermissionDenied,
+    PortableError,
+    PreconditionFailed,
+    ResourceNotFound,
+    Throttled,
+    Unauthenticated,
+)
+from portable.objects import Condition
+from portable_gcp.errors import translated as by_class
+from portable_objectstore.failures import Broken, Failure, Meaning
+from portable_objectstore.failures import translated as by_code
+from portable_objectstore.plane import FailedError
+
+__all__ = ["FAILURES", "Attempt", "is_refusal", "placed", "raised", "translated", "unmet"]
+
+FAILURES = (
+    theirs.GoogleAPIError,
+    signing.GoogleAuthError,
+    requests.RequestException,
+    InvalidResponse,
+    DataCorruption,
+)
+"""All that a call of the vendor's client may raise."""
+
+_UNMET = (PreconditionFailed, "the object is missing or not of this version any more")
+_UNKNOWN = (Unauthenticated, "the service does not know these credentials; check them")
+_NO_ROLE = (PermissionDenied, "the credentials have no role that allows it")
+
+MEANINGS: dict[str, Meaning] = {
+    "NoSuchBucket": (ResourceNotFound, "there is no such bucket"),
+    "NoSuchKey": (NotFound, "there is no such object"),
+    "PreconditionFailed": _UNMET,
+    "AccessDenied": _NO_ROLE,
+    "AuthenticationRequired": _UNKNOWN,
+    "InvalidSecurity": _UNKNOWN,
+    "SlowDown": (Throttled, "the service asks to slow down: one object takes one write a second"),
+    "UserProjectMissing": (ConfigError, "the bucket is one whose readers pay, which is not supported"),
+    "401": _UNKNOWN,
+    "403": _NO_ROLE,
+    "409": (AlreadyExists, "the name of the bucket belongs to somebody else; choose another"),
+    "413": (LimitExceeded, "it is larger than the service takes"),
+    "429": (Throttled, "the service asks to slow down: one object takes one write a second"),
+}
+"""The codes of cloud.google.com/storage/docs/xml-api/reference-status, and the JSON API's statuses."""
+
+_NO_BUCKET = re.compile(r"bucket (?:does not exist|not found)", re.IGNORECASE)
+_HTTP_NOT_FOUND = 404
+
+
+def is_refusal(failure: Failure) -> bool:
+    """Whether nothing was done, and the same request may succeed a moment later."""
+    return failure.broken == "connect" or failure.status in {429, 503}
+
+
+def failure_of(error: BaseException) -> Failure | None:
+    """Read what the vendor's client raised; None where no request was sent, or it gave up repeating one."""
+    if isinstance(error, theirs.RetryError) and error.cause is not None:
+        return failure_of(error.cause)
+    if isinstance(error, InvalidResponse):
+        return _answered(error.response.status_code, getattr(error.response, "text", ""))
+    if isinstance(error, theirs.GoogleAPICallError) and error.code is not None:
+        return _answered(int(error.code), error.message or "")
+    if not isinstance(error, (requests.RequestException, DataCorruption)):
+        return None
+    return Failure(text=type(error).__name__, broken=_broken(error))
+
+
+def _broken(error: BaseException) -> Broken:
+    unsent = (requests.ConnectTimeout, requests.exceptions.ProxyError)
+    if isinstance(error, unsent) or "NewConnectionError" in str(error):
+        return "connect"
+    return "timeout" if isinstance(error, requests.Timeout) else "cut"
+
+
+def _answered(status: int, text: str) -> Failure:
+    if status == _HTTP_NOT_FOUND:
+        return Failure(status, "NoSuchBucket" if _NO_BUCKET.search(text) else "NoSuchKey", f"status {status}")
+    return Failure(status, str(status), f"status {status}")
+
+
+def raised(error: Exception) -> Exception:
+    """Give what to raise for what the vendor's client raised."""
+    failure = failure_of(error)
+    return by_class(error) if failure is None else FailedError(failure)
+
+
+def translated(failure: Failure) -> PortableError:
+    """Give the error of ours for a request that failed; no text of the service is in it, which may quote a request."""
+    return by_code(Failure(failure.status, failure.code, f"status {failure.status}", failure.broken), MEANINGS)
+
+
+class Attempt:
+    """Turns what fails in its block into errors of ours that name the object."""
+
+    __slots__ = ("_condition", "_key")
+
+    def __init__(self, key: str, condition: Condition | None = None) -> None:
+        self._key = key
+        self._condition = condition
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if isinstance(error, FailedError):
+            raise placed(error, self._key, self._condition) from error.__cause__
+
+
+def placed(error: FailedError, key: str, condition: Condition | None) -> PortableError:
+    """Give the error of ours, in the words of the call."""
+    ours = translated(error.failure)
+    if condition is not None:
+        if type(ours) is NotFound:
+            return unmet(key)
+        if isinstance(ours, PreconditionFailed) and condition.absent:
+            return AlreadyExists(f"there is an object {key!r} already")
+    if isinstance(ours, PreconditionFailed):
+        return unmet(key)
+    if type(ours) is NotFound:
+        return NotFound(f"there is no object {key!r}")
+    return ours
+
+
+def unmet(key: str) -> PreconditionFailed:
+    """Give the error for a version that an object does not have."""
+    return PreconditionFailed(f"the object {key!r} is missing or not of this version any more")
