@@ -1,4 +1,4 @@
-"""Azure: queues in Queue Storage."""
+"""Azure: buckets in Blob Storage, queues in Queue Storage."""
 
 from portable.registry import Adapter
 

@@ -31,6 +31,7 @@ from portable.errors import (
     IntegrityError,
     LimitExceeded,
     NotFound,
+    PermissionDenied,
     PortableError,
     PreconditionFailed,
     ResourceNotFound,
@@ -137,8 +138,9 @@ class BlobBucket:
             # Who may read and write objects need not be allowed to look at the container.
             if error.failure.status == 404:
                 return [Change("create", "container", self._binding.name)]
-            if error.failure.status != 403 or error.failure.code == "AuthenticationFailed":
-                raise translated(error.failure) from error.__cause__
+            ours = translated(error.failure)
+            if not isinstance(ours, PermissionDenied):
+                raise ours from error.__cause__
         return []
 
     def create(self) -> None:

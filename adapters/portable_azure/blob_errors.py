@@ -78,8 +78,7 @@ def failure_of(error: theirs.AzureError) -> Failure | None:
     if isinstance(error, theirs.HttpResponseError) and error.status_code is not None:
         code = getattr(error, "error_code", None) or ""
         text = str(getattr(code, "value", code))
-        # An answer to HEAD has no body that says more, and a request that was read wrong may have none, either.
-        return Failure(error.status_code, text, text or f"status {error.status_code}")
+        return Failure(error.status_code, text, error.message or f"status {error.status_code}")
     if isinstance(error, theirs.ClientAuthenticationError):
         return None
     if isinstance(error, (theirs.ServiceRequestTimeoutError, theirs.ServiceRequestError)):
@@ -97,8 +96,13 @@ def raised(error: theirs.AzureError) -> Exception:
 
 def translated(failure: Failure) -> PortableError:
     """Give the error of ours for a request that failed; no text of the service is in it, which may quote a request."""
-    bare = Failure(failure.status, failure.code, failure.code or failure.text, failure.broken)
-    return by_code(bare, {code: (kind, words.replace("{code}", code)) for code, (kind, words) in MEANINGS.items()})
+    code = failure.code
+    if code == "AuthorizationFailure" and "failed to authenticate" in failure.text:
+        # Azurite's word for a signature that is wrong.
+        code = "AuthenticationFailed"
+    said = (code or f"status {failure.status}") if failure.status else failure.text
+    bare = Failure(failure.status, code, said, failure.broken)
+    return by_code(bare, {each: (kind, words.replace("{code}", each)) for each, (kind, words) in MEANINGS.items()})
 
 
 class Attempt:

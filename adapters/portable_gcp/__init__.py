@@ -1,4 +1,4 @@
-"""Google Cloud: queues, topics and subscriptions in Pub/Sub, and collections in Firestore."""
+"""Google Cloud: buckets in Cloud Storage, queues, topics and subscriptions in Pub/Sub, and collections in Firestore."""
 
 from portable.registry import Adapter
 

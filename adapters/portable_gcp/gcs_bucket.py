@@ -27,6 +27,7 @@ from portable.changes import Change
 from portable.checksums import crc32_of
 from portable.errors import (
     Closed,
+    ConfigError,
     IntegrityError,
     LimitExceeded,
     NotFound,
@@ -35,11 +36,12 @@ from portable.errors import (
 )
 from portable.object_listing import beginning, paged
 from portable.objects import Condition, ObjectHeaders, ObjectInfo, Part, Prefix, SignedRequest
-from portable_gcp.gcs_calls import NO_TYPE, GcsCalls
+from portable_gcp.gcs_calls import GcsCalls
 from portable_gcp.gcs_clients import GcsClients
 from portable_gcp.gcs_errors import FAILURES, Attempt, is_refusal, placed, raised, translated, unmet
 from portable_gcp.gcs_listing import GcsListing
-from portable_gcp.gcs_names import PACKING, name_of
+from portable_gcp.gcs_names import NO_TYPE, PACKING, name_of
+from portable_gcp.gcs_puts import GcsPuts
 from portable_gcp.gcs_uploads import GcsUploads
 from portable_gcp.options import BucketOptions
 from portable_objectstore.hidden_keys import is_long
@@ -52,11 +54,12 @@ T = TypeVar("T")
 _TIB = 1024**4
 _GENERATION = re.compile(r"[1-9][0-9]{0,18}")
 _LONGEST_SIGNED = 7 * 86400
-_PUBLIC = "https://storage.googleapis.com"
+# Within this an object goes up by a request of our own; beyond, the vendor's client costs little beside the bytes.
+_SMALL = 256 * 1024
 
 
 class GcsBucket:
-    """A bucket: `obstore` for reads and deletions, google-cloud-storage for all other calls.
+    """A bucket: `obstore` reads and deletes, requests of our own write what is small, google-cloud-storage all else.
 
     An etag is the generation, which each write makes anew.
     """
@@ -80,6 +83,7 @@ class GcsBucket:
         self._clients = GcsClients(binding)
         self._calls = GcsCalls(self._clients)
         self._uploads = GcsUploads(self._calls)
+        self._puts: GcsPuts | None = None
         self._usual = float(binding.contract.timeout)
         self._plane: DataPlane | None = None
         self._is_open = False
@@ -104,6 +108,8 @@ class GcsBucket:
             self.create()
         stores = self._clients.stores()
         self._plane = None if stores is None else DataPlane(stores, no_type=NO_TYPE, packing=PACKING, versions=True)
+        if self._binding.options.engine != "google-cloud-storage":
+            self._puts = GcsPuts(self._clients, self._binding.name)
         self._is_open = True
 
     def close(self) -> None:
@@ -111,6 +117,8 @@ class GcsBucket:
         self._is_open = False
         if self._plane is not None:
             self._plane.close()
+        if self._puts is not None:
+            self._puts.close()
         self._clients.close()
 
     def check(self, *, write: bool, timeout: float) -> None:
@@ -135,7 +143,13 @@ class GcsBucket:
         return []
 
     def create(self) -> None:
-        """Make the bucket where there is none."""
+        """Make the bucket where there is none.
+
+        Raises:
+            ConfigError: no project is named, to make it in.
+        """
+        if self._clients.client.project is None:
+            raise ConfigError("a bucket is made in a project; write gs://PROJECT/NAME, or project=")
         try:
             self._calls.call(self._clients.bucket.create, location=self._binding.options.location, timeout=self._usual)
         except FailedError as error:
@@ -155,9 +169,10 @@ class GcsBucket:
         name = self._name(key)
         _check_condition(key, condition)
         told = key if is_long(name) else None
+        put = self._calls.put if self._puts is None or len(data) > _SMALL else self._puts.put
 
         def write(left: float) -> ObjectInfo:
-            return self._calls.put(name, data, headers, condition, timeout=left, key=told)
+            return put(name, data, headers, condition, timeout=left, key=told)
 
         return msgspec.structs.replace(self._settled(key, condition, write, timeout), key=key)
 
@@ -241,7 +256,8 @@ class GcsBucket:
         if expires > _LONGEST_SIGNED:
             raise LimitExceeded(f"a signed request lasts 7 days at most, not {expires:g} seconds")
         name = self._name(key)
-        until = datetime.now(UTC) + timedelta(seconds=max(1, int(expires)))
+        lasting = timedelta(seconds=max(1, int(expires)))
+        until = datetime.now(UTC) + lasting
         headers: dict[str, str] = {}
         if method == "PUT":
             told = key if is_long(name) else None
@@ -251,10 +267,10 @@ class GcsBucket:
         try:
             url = self._clients.bucket.blob(name).generate_signed_url(
                 version="v4",
-                expiration=until,
+                expiration=lasting,
                 method=method,
                 headers=dict(headers),
-                api_access_endpoint=self._binding.options.public_endpoint or self._clients.endpoint or _PUBLIC,
+                api_access_endpoint=self._binding.options.public_endpoint or self._clients.address,
                 **self._clients.signer(),
             )
         except FAILURES as error:

@@ -15,15 +15,12 @@ from portable.errors import PortableError
 from portable.objects import Condition, ObjectHeaders, ObjectInfo
 from portable_gcp.gcs_clients import GcsClients, within
 from portable_gcp.gcs_errors import FAILURES, raised, translated
-from portable_gcp.gcs_names import PACKING
+from portable_gcp.gcs_names import NO_TYPE, PACKING
 from portable_objectstore.plane import FailedError
 
-__all__ = ["NO_TYPE", "GcsCalls", "conditions", "described"]
+__all__ = ["GcsCalls", "conditions", "described"]
 
 T = TypeVar("T")
-
-NO_TYPE = "binary/octet-stream"
-"""What stands for no content type: without one, the service would store its own, which applications use, too."""
 
 _HEADERS = ("content_type", "cache_control", "content_disposition", "content_encoding", "content_language")
 _AT_ONCE = 16
@@ -90,12 +87,11 @@ class GcsCalls:
         return described(blob)
 
     def get(self, name: str, offset: int, length: int | None, etag: str | None, *, timeout: float) -> bytes:
-        """Read a range that is not empty; of the whole the client checks the CRC32C."""
-        blob = self.bucket.blob(name)
+        """Read a range that is not empty, of one generation where an etag says which; a whole is checked by CRC32C."""
+        blob = self.bucket.blob(name, generation=None if etag is None else int(etag))
         span: dict[str, Any] = {}
         if offset or length is not None:
             span = {"start": offset, "end": None if length is None else offset + length - 1}
-        match = {} if etag is None else conditions(Condition(etag=etag))
         data: bytes = self.call(
             blob.download_as_bytes,
             raw_download=True,
@@ -103,7 +99,6 @@ class GcsCalls:
             checksum=None if span else "crc32c",
             timeout=timeout,
             **span,
-            **match,
         )
         return data
 
@@ -157,9 +152,9 @@ class GcsCalls:
 
     def answers(self, *, timeout: float, **how: Any) -> Iterator[tuple[list[Any], list[str], bool]]:
         """Give what the service lists, request by request: objects, prefixes, and whether there are more."""
-        repeating = self._clients.repeating(timeout)
+        how |= {"timeout": within(timeout), "retry": self._clients.repeating(timeout)}
         try:
-            listing: Any = self._clients.client.list_blobs(self.bucket, timeout=within(timeout), retry=repeating, **how)
+            listing: Any = self._clients.client.list_blobs(self.bucket, **how)
             for page in listing.pages:
                 found = list(page)
                 yield found, sorted(page.prefixes), listing.next_page_token is not None
@@ -176,6 +171,7 @@ def conditions(condition: Condition | None) -> dict[str, Any]:
 
 def described(blob: Blob) -> ObjectInfo:
     """Describe an object by what the service told of it."""
+    written: Any = blob.updated
     metadata: Mapping[str, str] = {each.lower(): value for each, value in (blob.metadata or {}).items()}
     fields: dict[str, Any] = {field: getattr(blob, field) or None for field in _HEADERS}
     if fields["content_type"] == NO_TYPE:
@@ -184,7 +180,7 @@ def described(blob: Blob) -> ObjectInfo:
         str(blob.name),
         int(blob.size or 0),
         str(blob.generation),
-        blob.updated.astimezone(UTC),
+        written.astimezone(UTC),
         metadata=PACKING.unpack(metadata),
         checksum=PACKING.checksum_in(metadata),
         **fields,

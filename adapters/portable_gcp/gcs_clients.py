@@ -23,6 +23,7 @@ __all__ = ["GcsClients", "within"]
 
 _CONNECT_WITHIN = 10.0
 _POOL = 64
+_PUBLIC = "https://storage.googleapis.com"
 
 
 class GcsClients:
@@ -54,6 +55,11 @@ class GcsClients:
             if self._made is None:
                 self._made = self._client()
             return self._made
+
+    @property
+    def address(self) -> str:
+        """The URL of the service."""
+        return self.endpoint or _PUBLIC
 
     @property
     def bucket(self) -> Bucket:
@@ -99,12 +105,12 @@ class GcsClients:
             made.close()
 
     def _client(self) -> Client:
-        project = bucket_project(self._binding)
-        how: dict[str, Any] = {"project": project or "none", "client_options": {"api_endpoint": self.endpoint}}
+        how: dict[str, Any] = {"client_options": {"api_endpoint": self.endpoint}}
         if self._is_emulator:
             how["credentials"] = AnonymousCredentials()
         else:
             how["credentials"] = service_credentials(self._binding)
+        how["project"] = bucket_project(self._binding) or getattr(how["credentials"], "project_id", None)
         with translating():
             client = Client(**how)
             # Its own keeps ten connections, and drops all that more threads than that open.

@@ -6,6 +6,7 @@ import re
 from types import TracebackType
 
 import requests
+import urllib3
 from google.api_core import exceptions as theirs
 from google.auth import exceptions as signing
 from google.cloud.storage.exceptions import DataCorruption, InvalidResponse
@@ -13,6 +14,7 @@ from google.cloud.storage.exceptions import DataCorruption, InvalidResponse
 from portable.errors import (
     AlreadyExists,
     ConfigError,
+    IntegrityError,
     LimitExceeded,
     NotFound,
     PermissionDenied,
@@ -34,6 +36,7 @@ FAILURES = (
     theirs.GoogleAPIError,
     signing.GoogleAuthError,
     requests.RequestException,
+    urllib3.exceptions.HTTPError,
     InvalidResponse,
     DataCorruption,
 )
@@ -77,16 +80,22 @@ def failure_of(error: BaseException) -> Failure | None:
         return _answered(error.response.status_code, getattr(error.response, "text", ""))
     if isinstance(error, theirs.GoogleAPICallError) and error.code is not None:
         return _answered(int(error.code), error.message or "")
-    if not isinstance(error, (requests.RequestException, DataCorruption)):
+    if not isinstance(error, (requests.RequestException, urllib3.exceptions.HTTPError)):
         return None
     return Failure(text=type(error).__name__, broken=_broken(error))
 
 
 def _broken(error: BaseException) -> Broken:
-    unsent = (requests.ConnectTimeout, requests.exceptions.ProxyError)
+    unsent = (
+        requests.ConnectTimeout,
+        requests.exceptions.ProxyError,
+        urllib3.exceptions.ConnectTimeoutError,
+        urllib3.exceptions.NewConnectionError,
+        urllib3.exceptions.ProxyError,
+    )
     if isinstance(error, unsent) or "NewConnectionError" in str(error):
         return "connect"
-    return "timeout" if isinstance(error, requests.Timeout) else "cut"
+    return "timeout" if isinstance(error, (requests.Timeout, urllib3.exceptions.TimeoutError)) else "cut"
 
 
 def _answered(status: int, text: str) -> Failure:
@@ -97,6 +106,8 @@ def _answered(status: int, text: str) -> Failure:
 
 def raised(error: Exception) -> Exception:
     """Give what to raise for what the vendor's client raised."""
+    if isinstance(error, DataCorruption):
+        return IntegrityError("the bytes do not have the CRC32C that the service tells of them; try again")
     failure = failure_of(error)
     return by_class(error) if failure is None else FailedError(failure)
 

@@ -10,7 +10,10 @@ import re
 from portable_objectstore.hidden_keys import AREA, hidden_name
 from portable_objectstore.metadata import Packing
 
-__all__ = ["PACKING", "UPLOADS", "name_of", "part_name"]
+__all__ = ["NO_TYPE", "PACKING", "UPLOADS", "name_of", "part_name"]
+
+NO_TYPE = "binary/octet-stream"
+"""What stands for no content type: without one, the service would store its own, which applications use, too."""
 
 PACKING = Packing(
     re.compile(r"[a-z0-9][a-z0-9._-]*"), packed="portable-metadata", key="portable-key", checksum="portable-crc32"

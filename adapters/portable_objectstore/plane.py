@@ -149,7 +149,7 @@ class DataPlane:
             obstore.delete(self._stores.within(timeout), name)
         except FileNotFoundError as error:
             failure = _failure(error)
-            if failure.code == "NoSuchBucket":
+            if failure.code in {"NoSuchBucket", "ContainerNotFound"}:
                 raise FailedError(failure) from error
         except Exception as error:
             raise FailedError(_failure(error)) from error
