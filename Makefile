@@ -12,9 +12,10 @@ SERVERS  := $(filter-out $(SUITES),$(wildcard tests/conformance/test_*.py))
 EMBEDDED := tests/unit $(SUITES)
 COVERED  := $(EMBEDDED) tests/cli $(wildcard tests/integration/test_outbox*.py tests/integration/test_services_engine*.py \
 	tests/integration/test_services_docker_engine.py)
+REST     := $(SERVERS) $(filter-out $(COVERED),$(wildcard tests/integration/test_*.py)) tests/faults tests/typing
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint bench bench-check sync docs matrix audit format clean
+.PHONY: help demo test thorough check lint bench bench-check sync docs matrix audit format clean
 
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -42,7 +43,10 @@ test: lint $(VENV)/.benching ## everything: lint, the tests that count for cover
 	$(BIN)/python -m coverage run -m pytest -q -n $(JOBS) --dist loadgroup $(COVERED)
 	$(BIN)/python -m coverage combine -q
 	$(BIN)/python -m coverage report --include 'portable/*' --fail-under 95 --skip-covered --sort cover
-	$(BIN)/python -m pytest -q -n $(JOBS) --dist loadgroup $(SERVERS) $(filter-out $(COVERED),$(wildcard tests/integration/test_*.py)) tests/faults tests/typing
+	$(BIN)/python -m pytest -q -n $(JOBS) --dist loadgroup -m 'not thorough' $(REST)
+
+thorough: $(VENV)/.benching ## what takes minutes and make test leaves out: slow services in containers, Kafka by kafka-python
+	$(BIN)/python -m pytest -q -n $(JOBS) --dist loadgroup -m thorough $(REST)
 
 check: lint ## lint, unit tests and embedded conformance, under two minutes
 	$(BIN)/python -m pytest -q -n $(JOBS) --dist loadgroup $(EMBEDDED)

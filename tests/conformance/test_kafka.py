@@ -88,13 +88,16 @@ class TestKafkaQueueAsync(_Kafka, AsyncQueueSuite):
     pass
 
 
+@pytest.mark.thorough
 class TestKafkaStreamOnKafkaPython(_OnKafkaPython, StreamSuite):
     pass
 
 
+@pytest.mark.thorough
 class TestKafkaTopicOnKafkaPython(_OnKafkaPython, TopicSuite):
     pass
 
 
+@pytest.mark.thorough
 class TestKafkaQueueOnKafkaPython(_OnKafkaPython, QueueSuite):
     pass

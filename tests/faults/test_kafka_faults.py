@@ -30,7 +30,7 @@ WORKER = Path(__file__).with_name("kafka_worker.py")
 # Whoever may make what is missing.
 MAKE: Any = {"create": "if_missing"}
 
-ENGINES = pytest.mark.parametrize("engine", ["confluent", "kafka-python"])
+ENGINES = pytest.mark.parametrize("engine", ["confluent", pytest.param("kafka-python", marks=pytest.mark.thorough)])
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:(read|open)_text is deprecated"),
@@ -77,6 +77,7 @@ def wait_until(is_true: Callable[[], bool]) -> None:
         nothing.wait(0.02)
 
 
+@pytest.mark.thorough
 @pytest.mark.timeout(600)
 def test_the_broker_is_killed_under_load() -> None:
     """Ten thousand messages are sent and received, by two consumers, while the broker dies and comes back."""

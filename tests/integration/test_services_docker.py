@@ -23,6 +23,8 @@ from tests.integration.test_services_real import NAMES, READS, WRITES, asked
 
 pytestmark = pytest.mark.timeout(900)
 
+# Their images take minutes to build.
+SLOW = {"kafka", "mariadb", "rabbitmq", "seaweedfs"}
 BUILDABLE = [name for name in NAMES if (built_in().folder / name / "Dockerfile").is_file()]
 
 
@@ -58,7 +60,9 @@ def read(instance: Instance) -> None:
     wait_until(lambda: asked(instance, READS[instance.name]), timeout=300, alive=lambda: None)
 
 
-@pytest.mark.parametrize("name", BUILDABLE)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.thorough] * (name in SLOW)) for name in BUILDABLE]
+)
 def test_a_service_from_installation_to_removal(docker_engine: Engine, services: Services, name: str) -> None:
     project = services.home.project
     instance = services.install(name, on="docker")
