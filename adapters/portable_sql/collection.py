@@ -119,16 +119,20 @@ class SqlCollection:
             self._dialect = Mysql(int(rows[0][0]))
 
     def _read(self, timeout: float) -> DocumentLayout | None:
-        try:
+        def attempt() -> DocumentLayout | None:
             return self._server.run(
                 lambda connection: collection_tables.read(connection, self._dialect, self._binding.name),
                 timeout=timeout,
                 again=True,
             )
+
+        try:
+            return attempt()
         except ResourceNotFound:
             if self._server.missing_tables([collection_tables.REGISTRY], timeout=timeout):
                 return None
-            raise
+        # Somebody made it in between.
+        return attempt()
 
     def _wanted(self, found: DocumentLayout | None) -> DocumentLayout:
         contract = self._contract

@@ -22,10 +22,13 @@ class _DynamoDb:
         cls.url = target("dynamodb-local")
 
 
+# An index of a table that is there takes DynamoDB Local a minute or two on a busy machine.
+@pytest.mark.timeout(600)
 class TestDynamoDbCollection(_DynamoDb, CollectionSuite):
     pass
 
 
+@pytest.mark.timeout(600)
 class TestDynamoDbCollectionAsync(_DynamoDb, AsyncCollectionSuite):
     pass
 

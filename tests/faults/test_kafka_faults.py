@@ -149,6 +149,7 @@ def test_a_consumer_is_killed_within_a_batch(url: str, name: str, engine: str) -
         assert set(left) == bodies - acked
 
 
+@pytest.mark.thorough
 @ENGINES
 def test_consumers_come_and_go(url: str, name: str, engine: str) -> None:
     """While consumers join and leave, some of them holding messages, nothing is lost."""

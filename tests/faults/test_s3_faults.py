@@ -182,6 +182,7 @@ def test_a_cut_in_the_middle_of_parts_leaves_none(url: str, name: str, cutting: 
         assert bucket.native.list_multipart_uploads(Bucket=name).get("Uploads", []) == []
 
 
+@pytest.mark.thorough
 def test_an_upload_that_was_cut_goes_on(url: str, name: str, cutting: Cutting, tmp_path: Path) -> None:
     data = os.urandom(20 * MIB)
     tmp_path.joinpath("file").write_bytes(data)

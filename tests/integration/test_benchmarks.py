@@ -29,11 +29,19 @@ PEERS = {
     "redis": ["redis", "rq", "kombu"],
     "nats": ["nats"],
     "sql-collection": ["psycopg", "pymysql", "sqlalchemy"],
+    "sql-queue": ["psycopg", "procrastinate"],
+    "kafka": ["confluent_kafka"],
+    "rabbitmq": ["pika"],
+    "s3": ["boto3", "obstore"],
 }
+# Servers that take long to start, or much to measure.
+SLOW = {"kafka", "rabbitmq", "s3", "sql-queue"}
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("group", GROUPS)
+@pytest.mark.parametrize(
+    "group", [pytest.param(group, marks=[pytest.mark.thorough] * (group in SLOW)) for group in GROUPS]
+)
 def test_a_group_measures_each_figure_that_has_a_target(group: str, tmp_path: Path) -> None:
     missing = [name for name in PEERS[group] if importlib.util.find_spec(name) is None]
     if missing and os.environ.get("PORTABLE_TEST_REQUIRE") != "all":

@@ -102,6 +102,7 @@ WRITES: dict[str, Question] = {
                 expect="^HTTP/1.1 201",
             )
         ],
+        timeout="60s",
     ),
 }
 READS: dict[str, Question] = {
@@ -113,7 +114,9 @@ READS: dict[str, Question] = {
     ),
     "postgres": psql("SELECT v FROM kept", "^value"),
     "mariadb": mariadb("SELECT v FROM kept", "^value"),
-    "seaweedfs": Probe(port="filer", exchange=[Step(send=f"GET /kept{HTTP}\r\n", expect="^HTTP/1.1 200.*value$")]),
+    "seaweedfs": Probe(
+        port="filer", exchange=[Step(send=f"GET /kept{HTTP}\r\n", expect="^HTTP/1.1 200.*value$")], timeout="60s"
+    ),
 }
 
 if "kafka" in schemes("stream"):
