@@ -12,7 +12,7 @@ from redis.backoff import FullJitterBackoff
 from redis.exceptions import NoScriptError, ReadOnlyError, RedisError, ResponseError
 
 from portable.bindings import Binding
-from portable.errors import Closed, DeadlineExceeded, PortableError, Unsupported
+from portable.errors import Closed, DeadlineExceeded, PortableError, Unavailable, Unsupported
 from portable_redis import _concurrency as face
 from portable_redis.clients import made_client
 from portable_redis.errors import FAILURES, UnreachedError, is_passing, is_refused, translated
@@ -111,12 +111,17 @@ class Server:
         except UnreachedError as error:
             failure = error
         started, failures = monotonic(), 1
+        # What one attempt may have done, no later one that came to nothing takes back.
+        sent = not is_refused(failure)
         while True:
             left = started + timeout - monotonic()
             pause = self._backoff.compute(failures)
             repeats = (again or is_refused(failure)) and failures <= self._retries and pause < left
             if not (repeats and is_passing(failure)):
-                raise self._given_up(failure)
+                ours = self._given_up(failure)
+                if sent and isinstance(ours, (DeadlineExceeded, Unavailable)):
+                    ours.maybe_applied = True
+                raise ours
             face.sleep(pause)
             try:
                 return self._attempt(command, left - pause)
@@ -124,6 +129,7 @@ class Server:
                 failure = error
             except UnreachedError as error:
                 failure = error
+            sent = sent or not is_refused(failure)
             failures += 1
 
     def run(self, script: Script, keys: tuple[str, ...], *arguments: Any, timeout: float, again: bool = False) -> Any:

@@ -348,3 +348,17 @@ def test_thousands_at_once_on_a_loop(url: str, name: str) -> None:
             assert sorted(numbers) == list(range(1, 2001))
 
     asyncio.run(main())
+
+
+def test_what_may_have_been_done_stays_so_though_no_later_attempt_gets_through() -> None:
+    with redis_server() as started:
+        with open_cache(started.url, name="sent", retries=2, timeout="5s") as cache:
+            cache.set("n", 1)
+            # The first attempt is sent and not answered; those after it reach nobody.
+            killer = threading.Timer(0.3, started.kill)
+            cache.native.client_pause(60_000, all=False)
+            killer.start()
+            with pytest.raises((Unavailable, DeadlineExceeded)) as caught:
+                cache.set("n", 2)
+            killer.join()
+        assert caught.value.maybe_applied
