@@ -153,9 +153,9 @@ def test_what_was_answered_survives_a_kill(server: RedisServer) -> None:
         assert all(later > position for position in positions if position.partition == later.partition)
 
 
-def test_waits_outlive_a_cut(url: str, name: str) -> None:
+def test_waits_outlive_a_cut(server: RedisServer, name: str) -> None:
     """A connection that is cut while it waits is an error that may be repeated, and nothing is lost by it."""
-    with open_queue(url, name=name, **MAKE) as jobs, open_queue(url, name=name, **MAKE) as other:
+    with open_queue(server.url, name=name, **MAKE) as jobs, open_queue(server.url, name=name, **MAKE) as other:
         jobs.stats()
         other.stats()
         with ThreadPoolExecutor(1) as threads:
@@ -168,8 +168,8 @@ def test_waits_outlive_a_cut(url: str, name: str) -> None:
         assert [message.body for message in jobs.receive(wait=PATIENCE)] == [b"body"]
 
 
-def test_idle_connections_that_were_cut_are_replaced(url: str, name: str) -> None:
-    with open_cache(url, name=name) as cache, open_cache(url, name=name) as other:
+def test_idle_connections_that_were_cut_are_replaced(server: RedisServer, name: str) -> None:
+    with open_cache(server.url, name=name) as cache, open_cache(server.url, name=name) as other:
         cache.set("n", 1)
         other.set("k", "v")
         other.native.client_kill_filter(_type="normal", skipme=True)
