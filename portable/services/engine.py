@@ -19,8 +19,7 @@ from portable.services.home import Home, make_folder
 from portable.services.instances import Instance, load, stored
 from portable.services.manifest import NAME
 from portable.services.parameters import Value
-from portable.services.planning import check_upgrade, forget_replaced, planned, put_back, replaced
-from portable.services.reading import read_service
+from portable.services.planning import check_upgrade, planned, put_back, replaced
 from portable.services.repositories import repositories
 from portable.services.runtimes import Report, Runtime, runtime
 from portable.services.software import unused
@@ -142,10 +141,7 @@ class Services:
             if kept is None and instance.folder.is_dir():
                 shutil.rmtree(instance.folder)
             make_folder(instance.folder)
-            copy = instance.folder / "service"
-            shutil.rmtree(copy, ignore_errors=True)
-            shutil.copytree(wish.service.folder, copy)
-            instance = Instance(self.home, instance.record, read_service(copy, repository="installed"))
+            instance = Instance(self.home, instance.record, instance.copied(wish.service.folder))
             instance.keep(values)
             instance.save()
         return instance
@@ -167,6 +163,7 @@ class Services:
         instance.record.stage = "installed"
         instance.record.wanted = True
         instance.save()
+        instance.forget_other_copies()
 
     def up(self, names: Sequence[str] = (), *, report: Report = _silent) -> list[Instance]:
         """Start instances and wait until they do their work.
@@ -405,7 +402,6 @@ class Services:
                 put_back(old, values)
                 self._bring_up(old, report)
                 raise
-            forget_replaced(upgraded)
             with self.home.locked("shared"):
                 unused(self.home, self._used)
         return upgraded
@@ -455,7 +451,7 @@ class Services:
         remove_binding(self.home.bindings / instance.name)
         runtime(record.runtime).remove(instance, keep_data=keep_data)
         if not keep_data:
-            shutil.rmtree(instance.folder)
+            instance.forget()
 
     def _used(self) -> set[str]:
         return {one.record.software.folder for one in self.instances() if one.record.software is not None}

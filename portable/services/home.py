@@ -113,9 +113,10 @@ class Home:
 
     def names(self) -> list[str]:
         """List the instances, whole or not, sorted."""
-        if not self.folder.is_dir():
+        try:
+            return sorted(path.name for path in self.folder.iterdir() if path.is_dir() and path.name not in _SHARED)
+        except FileNotFoundError:
             return []
-        return sorted(path.name for path in self.folder.iterdir() if path.is_dir() and path.name not in _SHARED)
 
     @contextlib.contextmanager
     def locked(self, what: str, *, timeout: float = 900.0) -> Iterator[None]:

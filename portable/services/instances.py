@@ -11,7 +11,7 @@ from typing import Any, Literal
 import msgspec
 
 from portable.config.source import nearest
-from portable.errors import IntegrityError, NotFound
+from portable.errors import ConfigError, IntegrityError, NotFound
 from portable.services.home import Home, write_private
 from portable.services.manifest import Plan
 from portable.services.parameters import Value
@@ -66,6 +66,7 @@ class Record(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
         wanted: whether it should run: `up` without names starts these.
         listen: the address of this machine that its ports are on.
         container: what a container runtime made of it.
+        copy: which of the copies of its service's folder is its own: each change that replaces it counts on.
     """
 
     format: Literal[1] = 1
@@ -85,6 +86,7 @@ class Record(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     wanted: bool = True
     listen: str = LOOPBACK
     container: Contained | None = None
+    copy: int = 1
 
 
 class Instance:
@@ -122,10 +124,36 @@ class Instance:
         """The plan that it was installed with."""
         return self.service.manifest.plans[self.record.plan]
 
+    @property
+    def copy(self) -> Path:
+        """Where the instance's own copy of its service's folder is."""
+        return _copy(self.folder, self.record)
+
     def save(self) -> None:
-        """Write the record down, whole."""
+        """Write the record down, whole: from here on it is what readers see, its copy of the service included."""
         data = msgspec.json.format(msgspec.json.encode(self.record), indent=2)
         write_private(self.folder / _RECORD, data)
+
+    def forget(self) -> None:
+        """Remove the instance: first the record, so that nobody reads one of which half is gone."""
+        (self.folder / _RECORD).unlink()
+        shutil.rmtree(self.folder)
+
+    def copied(self, source: Path) -> Service:
+        """Copy a service's folder to where the record says that the instance's own is.
+
+        Args:
+            source: the service's folder in its repository.
+        """
+        shutil.rmtree(self.copy, ignore_errors=True)  # what an interrupted change left
+        shutil.copytree(source, self.copy)
+        return read_service(self.copy, repository="installed")
+
+    def forget_other_copies(self) -> None:
+        """Remove the copies of services that this instance's record does not name."""
+        for path in self.folder.glob("service-*"):
+            if path != self.copy:
+                shutil.rmtree(path, ignore_errors=True)
 
     def values(self) -> dict[str, Value]:
         """Give every parameter's value, secrets included."""
@@ -167,28 +195,30 @@ def load(home: Home, name: str) -> Instance:
 def stored(home: Home, name: str) -> Instance | None:
     """Read an instance; None where there is none, or nothing but a folder that an interrupted change left."""
     folder = home.instance(name)
+    data = _recorded(folder)
+    while data is not None:
+        try:
+            record = msgspec.json.decode(data, type=Record)
+        except msgspec.DecodeError as error:
+            raise IntegrityError(
+                f"{folder / _RECORD} is damaged ({error}); the data is untouched under {folder / 'volumes'}"
+            ) from None
+        try:
+            return Instance(home, record, read_service(_copy(folder, record), repository="installed"))
+        except ConfigError:
+            # Another process may have replaced or removed the instance since its record was read.
+            before, data = data, _recorded(folder)
+            if data == before:
+                raise
+    return None
+
+
+def _recorded(folder: Path) -> bytes | None:
     try:
-        data = (folder / _RECORD).read_bytes()
+        return (folder / _RECORD).read_bytes()
     except FileNotFoundError:
         return None
-    try:
-        record = msgspec.json.decode(data, type=Record)
-    except msgspec.DecodeError as error:
-        raise IntegrityError(
-            f"{folder / _RECORD} is damaged ({error}); the data is untouched under {folder / 'volumes'}"
-        ) from None
-    return Instance(home, record, _own_service(folder, record))
 
 
-def _own_service(folder: Path, record: Record) -> Service:
-    """Read the instance's copy of its service; one that an interrupted upgrade had replaced is put back."""
-    copy, before = folder / "service", folder / "service.old"
-    if before.is_dir():
-        current = read_service(copy, repository="installed") if copy.is_dir() else None
-        if current is None or (current.manifest.version, current.manifest.revision) != (
-            record.version,
-            record.revision,
-        ):
-            shutil.rmtree(copy, ignore_errors=True)
-            before.rename(copy)
-    return read_service(copy, repository="installed")
+def _copy(folder: Path, record: Record) -> Path:
+    return folder / f"service-{record.copy}"

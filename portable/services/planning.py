@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import fnmatch
-import shutil
 from collections.abc import Collection, Mapping
-from pathlib import Path
 
 import msgspec
 
@@ -16,10 +14,9 @@ from portable.services.instances import Contained, Instance, Record, stored
 from portable.services.manifest import Manifest
 from portable.services.parameters import Value, decided
 from portable.services.ports import LOOPBACK, choose_port
-from portable.services.reading import read_service
 from portable.services.wishes import Wish
 
-__all__ = ["check_upgrade", "forget_replaced", "planned", "put_back", "replaced"]
+__all__ = ["check_upgrade", "planned", "put_back", "replaced"]
 
 
 def planned(home: Home, wish: Wish, kept: Instance | None = None) -> Instance:
@@ -54,6 +51,7 @@ def planned(home: Home, wish: Wish, kept: Instance | None = None) -> Instance:
         prepared=kept.record.prepared if kept else 0,
         listen=wish.listen or (kept.record.listen if kept else LOOPBACK),
         container=kept.record.container if kept else None,
+        copy=kept.record.copy + 1 if kept else 1,
     )
     return Instance(home, record, wish.service, values)
 
@@ -97,7 +95,7 @@ def check_upgrade(old: Instance, manifest: Manifest) -> None:
 
 
 def replaced(old: Instance, wish: Wish) -> Instance:
-    """Put a manifest in place of an instance's own, keeping its values, ports and data; the old one stays beside it.
+    """Put a manifest in place of an instance's own, keeping its values, ports and data; the old copy stays beside it.
 
     Raises:
         ConfigError: a new parameter has no value.
@@ -123,15 +121,10 @@ def replaced(old: Instance, wish: Wish) -> Instance:
             software=old.record.software if same else None,
             prepared=len(manifest.process.setup) if manifest.process else 0,
             container=old.record.container if same else _without_image(old.record.container),
+            copy=old.record.copy + 1,
         )
-        new, before = _beside(old)
-        for path in (new, before):
-            shutil.rmtree(path, ignore_errors=True)
-        shutil.copytree(wish.service.folder, new)
-        copy = old.folder / "service"
-        copy.rename(before)
-        new.rename(copy)
-        instance = Instance(home, record, read_service(copy, repository="installed"))
+        instance = Instance(home, record, wish.service)
+        instance.service = instance.copied(wish.service.folder)
         instance.keep(values)
         instance.save()
     return instance
@@ -143,21 +136,6 @@ def _without_image(contained: Contained | None) -> Contained | None:
 
 def put_back(old: Instance, values: dict[str, Value]) -> None:
     """Undo `replaced`: the manifest, the record and the values are what they were."""
-    new, before = _beside(old)
-    if before.is_dir():
-        copy = old.folder / "service"
-        shutil.rmtree(new, ignore_errors=True)
-        copy.rename(new)
-        before.rename(copy)
-        shutil.rmtree(new)
     old.keep(values)
     old.save()
-
-
-def forget_replaced(instance: Instance) -> None:
-    """Let go of the manifest that was replaced."""
-    shutil.rmtree(_beside(instance)[1], ignore_errors=True)
-
-
-def _beside(instance: Instance) -> tuple[Path, Path]:
-    return instance.folder / "service.new", instance.folder / "service.old"
+    old.forget_other_copies()

@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Self
 
@@ -546,7 +547,7 @@ def test_an_upgrade_that_does_not_come_up_goes_back(tmp_path: Path, services: Se
     (health,) = services.status(timeout=60)
     assert (health.version, health.healthy) == ("1.0", True)
     assert services.binding("echo", secrets=True)["password"] == "hunter22"  # noqa: S105 (of the test)
-    assert sorted(path.name for path in (services.home.folder / "echo").glob("service*")) == ["service"]
+    assert sorted(path.name for path in (services.home.folder / "echo").glob("service*")) == ["service-1"]
 
 
 def test_parameters_plan_and_port_change_by_an_upgrade(services: Services) -> None:
@@ -566,17 +567,40 @@ def test_parameters_plan_and_port_change_by_an_upgrade(services: Services) -> No
         services.upgrade("echo", plan="larg")
 
 
-def test_an_upgrade_that_was_interrupted_half_way_is_put_back(tmp_path: Path, services: Services) -> None:
+def test_an_upgrade_that_was_interrupted_before_it_was_written_down_has_changed_nothing(
+    tmp_path: Path, services: Services
+) -> None:
     services.install("echo")
     services.down()
     folder = services.home.folder / "echo"
-    (folder / "service").rename(folder / "service.old")
-    assert stored(services.home, "echo") is not None
-    (folder / "service").rename(folder / "service.old")
-    shutil.copytree(changed(tmp_path, *NEWER).repositories[0].folder / "echo", folder / "service")
+    shutil.copytree(changed(tmp_path, *NEWER).repositories[0].folder / "echo", folder / "service-2")
     services.up()
     assert services.status(timeout=60)[0].version == "1.0"
-    assert not (folder / "service.old").exists()
+    assert sorted(path.name for path in folder.glob("service*")) == ["service-1"]
+
+
+def test_who_looks_while_services_change_sees_whole_ones(services: Services) -> None:
+    services.install("echo")
+    versions: set[str] = set()
+    done = threading.Event()
+
+    def look() -> None:
+        while not done.is_set():
+            versions.update(one.service.manifest.version for one in services.instances())
+
+    with ThreadPoolExecutor(2) as pool:
+        looking = [pool.submit(look) for _ in range(2)]
+        try:
+            for number in range(3):
+                services.upgrade("echo", parameters={"password": f"changed{number}"})
+            services.uninstall("echo", keep_data=True)
+            services.install("echo")
+            services.uninstall("echo")
+        finally:
+            done.set()
+        for one in looking:
+            one.result(timeout=60)
+    assert versions == {"1.0"}
 
 
 def test_a_backup_is_restored_into_an_empty_instance(tmp_path: Path, services: Services) -> None:

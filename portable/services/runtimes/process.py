@@ -240,7 +240,7 @@ class ProcessRuntime:
             "address": lambda name: f"{LOOPBACK}:{instance.record.ports[name]}",
             "volume": lambda name: str(folder / "volumes" / name),
             "file": lambda name: str(folder / "files" / name),
-            "service": lambda _: str(folder / "service"),
+            "service": lambda _: str(instance.copy),
             "software": lambda _: str(root / "root") if root is not None else "",
             "command": command,
             "binding": binding,
