@@ -168,9 +168,13 @@ def test_what_was_answered_survives_a_kill() -> None:
             assert connection.execute(text("SELECT count(*) FROM kept")).scalar_one() == 0
 
 
-def test_a_wait_outlives_a_cut(postgres: str, name: str) -> None:
+def test_a_wait_outlives_a_cut(name: str) -> None:
     """Whoever waits for news hears them though the connection that listens is cut."""
-    with open_queue(postgres, name=name, **MAKE) as jobs, open_queue(postgres, name=name, **MAKE) as other:
+    with (
+        own("postgres") as server,
+        open_queue(server.url, name=name, **MAKE) as jobs,
+        open_queue(server.url, name=name, **MAKE) as other,
+    ):
         jobs.stats()
         other.stats()
         with ThreadPoolExecutor(1) as threads:
