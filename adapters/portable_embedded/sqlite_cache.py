@@ -17,8 +17,8 @@ from portable.changes import Change
 from portable.drivers import Options
 from portable.errors import Closed, NotFound, PortableError, ResourceNotFound
 from portable.leases import Attempt
+from portable.news import Channel
 from portable_embedded import counters
-from portable_embedded.channels import Channel
 from portable_embedded.store import Schema, Store
 
 __all__ = ["SqliteCache", "SqliteCacheOptions"]
@@ -290,7 +290,7 @@ class SqliteCache:
     @stays_sync
     def lock_arrivals(self, name: str) -> Channel:
         """Give the news of releases of one lock."""
-        return Channel(self._store.changes, self._channel(name))
+        return Channel(self._store.news, self._channel(name))
 
     @property
     def _store(self) -> Store:
@@ -316,7 +316,7 @@ class SqliteCache:
         store = self._open_store
         if store is not None:
             for number in range(CHANNELS):
-                store.changes.notify(f"cache:{self._binding.name}:{number}")
+                store.news.notify(f"cache:{self._binding.name}:{number}")
 
     @staticmethod
     def _is_live(expires: float | None, now: float) -> bool:

@@ -20,10 +20,10 @@ from portable.dead_letters import NEVER
 from portable.drivers import Options as DriverOptions
 from portable.errors import Closed, LeaseLost, PortableError, ResourceNotFound, Unavailable
 from portable.messages import Delivery, Outgoing, QueueStats
+from portable.news import Channel
 from portable.wire import dead_letter_attributes, dead_letter_name
 from portable_embedded import queue_layout
 from portable_embedded.attribute_text import decode_attributes, encode_attributes
-from portable_embedded.channels import Channel
 from portable_embedded.queue_layout import BLOCKED
 from portable_embedded.store import Durability, Store
 
@@ -129,7 +129,9 @@ class SqliteQueue:
         except BaseException:
             store.close()
             raise
-        self._arrivals = Channel(store.changes, self._channel, self._binding.on_clock_moved)
+        self._arrivals = Channel(store.news, self._channel)
+        if self._binding.on_clock_moved is not None:
+            self._binding.on_clock_moved(self._arrivals.notify)
         self._open_store = store
         now = self._now()
         self._unhide(queue_layout.HIDDEN_NEW, queue_layout.UNHIDE_NEW, (self._queue, now))
@@ -318,7 +320,7 @@ class SqliteQueue:
             return connection.execute(queue_layout.BURY, row).rowcount == 1
 
         answers = self._each(deliveries, move, timeout, frees_key=True)
-        self._store.changes.notify(queue_layout.channel(dead_letter_name(self._binding.name)))
+        self._store.news.notify(queue_layout.channel(dead_letter_name(self._binding.name)))
         return answers
 
     def stats(self, *, timeout: float) -> QueueStats:

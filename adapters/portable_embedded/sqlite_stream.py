@@ -20,12 +20,12 @@ from portable.contracts import StreamContract
 from portable.drivers import Options
 from portable.errors import Closed, PortableError, ResourceNotFound
 from portable.group_state import GroupState
+from portable.news import Channel
 from portable.partition_member import PartitionMember
 from portable.partitioning import partition_of
 from portable.quantities import Duration
 from portable.records import START, Edge, NewRecord, Position, Record
 from portable_embedded.attribute_text import decode_attributes, encode_attributes
-from portable_embedded.channels import Channel
 from portable_embedded.offsets import offset_of, partition_number, position
 from portable_embedded.store import Schema, Store
 
@@ -177,7 +177,9 @@ class SqliteStream:
             )
         self._stream = partitions[0][0]
         self._bases = [row[1] << OFFSET_BITS for row in partitions]
-        self._arrivals = Channel(store.changes, self._channel, self._binding.on_clock_moved)
+        self._arrivals = Channel(store.news, self._channel)
+        if self._binding.on_clock_moved is not None:
+            self._binding.on_clock_moved(self._arrivals.notify)
         self._open_store = store
 
     def close(self) -> None:

@@ -114,7 +114,7 @@ class SqliteTopic:
             with contextlib.suppress(sqlite3.IntegrityError):
                 ids, reached = self._store.write(lambda connection: self._copy(connection, messages), timeout=timeout)
                 for queue in reached:
-                    self._store.changes.notify(queue_layout.channel(queue))
+                    self._store.news.notify(queue_layout.channel(queue))
                 return ids
         raise Unavailable("every number for the message was taken; try again")
 

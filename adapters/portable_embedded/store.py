@@ -18,8 +18,8 @@ from time import monotonic, sleep
 from typing import Any, TypeVar, cast
 
 from portable import errors
+from portable.news import News
 from portable_embedded import schemas
-from portable_embedded.changes import Changes
 from portable_embedded.commits import Commits, Parameters
 from portable_embedded.connections import (
     Durability,
@@ -32,6 +32,7 @@ from portable_embedded.connections import (
     working,
 )
 from portable_embedded.errors import blamed, is_busy
+from portable_embedded.looking import LINGER, Looking
 from portable_embedded.schemas import Schema
 
 __all__ = ["Durability", "Schema", "Store"]
@@ -62,7 +63,7 @@ class Store:
     Attributes:
         path: the file, absolute.
         durability: `"power"` when a commit is synced to the disk, `"process"` when it outlives the process only.
-        changes: who waits for a change of what.
+        news: who waits for a change of what.
     """
 
     def __init__(self, path: Path, key: _Key) -> None:
@@ -73,10 +74,10 @@ class Store:
         self._closed = False
         self._commits = Commits(path, self._connect_writer, self._notify, syncs=self.durability == "power")
         self._readers = ReadPool(self._connect_reader)
-        self.changes = Changes(self._commits.changed_elsewhere)
+        self.news = News(Looking(self._commits.changed_elsewhere), linger=LINGER)
 
     def _notify(self, channel: str) -> None:
-        self.changes.notify(channel)
+        self.news.notify(channel)
 
     @classmethod
     def open(cls, path: Path, *, durability: Durability, schema: Schema, create: bool) -> Store:
@@ -126,7 +127,7 @@ class Store:
 
     def _shut(self) -> None:
         self._closed = True
-        self.changes.close()
+        self.news.close()
         self._commits.freeze()
         self._commits.stop()
         self._readers.close()
@@ -314,7 +315,7 @@ class Store:
             _forsaken.add(self._key[:2])
         self._commits.reset()
         self._readers.reset()
-        self.changes.reset()
+        self.news.reset()
 
 
 _stores: dict[_Key, Store] = {}

@@ -14,10 +14,10 @@ from portable.capabilities import CacheCapabilities
 from portable.changes import Change
 from portable.errors import InvalidArgument, LimitExceeded, NotFound
 from portable.leases import Attempt
+from portable.news import Channel, News
 from portable_nats.entries import Entries, expiry
 from portable_nats.escaping import quoted, token
 from portable_nats.jetstream import JetStream, Message, Stored
-from portable_nats.news import News
 from portable_nats.options import NatsOptions, checked_name
 from portable_nats.queue import LARGEST_BATCH, OVERHEAD
 
@@ -51,7 +51,7 @@ class NatsCache:
         self._entries = Entries(self._js, bucket, binding.options)
         self._usual = float(binding.contract.timeout)
         self._released = f"portable.released.{bucket}"
-        self._news = News()
+        self._news = Channel(News(), "")
         self._listening = False
         self.capabilities = CacheCapabilities(
             durability="replicated" if binding.options.replicas > 1 else "process",
@@ -189,7 +189,7 @@ class NatsCache:
                 left = (expiry(found) or 0.0) - self._js.now()
                 return Attempt(name, holder, obtained=False, token=None, seconds=max(0.0, left))
             # What is released from now on is heard of, and what was before is seen.
-            await self._js.connection.listen(self._released, self._news.tell, timeout=timeout)
+            await self._js.connection.listen(self._released, self._news.notify, timeout=timeout)
             self._listening = True
             revision = 0
 
@@ -222,7 +222,7 @@ class NatsCache:
                 return True
 
     @stays_sync
-    def lock_arrivals(self, name: str) -> News:  # noqa: ARG002 (all locks of a cache share them)
+    def lock_arrivals(self, name: str) -> Channel:  # noqa: ARG002 (all locks of a cache share them)
         """Give the news of releases."""
         return self._news
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from portable.aio._concurrency import wait_for_arrival
 from portable.aio.partition_member import PartitionMember
 from portable.bridges import stays_sync
+from portable.news import Channel
 from portable.records import Position, Record
-from portable_nats.news import News
 
 if TYPE_CHECKING:
     from portable_nats.stream import NatsStream
@@ -24,7 +24,7 @@ class NatsMember:
 
     is_async = True
 
-    def __init__(self, stream: NatsStream, member: PartitionMember, news: News, *, usual: float) -> None:
+    def __init__(self, stream: NatsStream, member: PartitionMember, news: Channel, *, usual: float) -> None:
         """Wait for a member.
 
         Args:

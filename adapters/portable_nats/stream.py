@@ -15,6 +15,7 @@ from portable.capabilities import StreamCapabilities
 from portable.changes import Change
 from portable.contracts import StreamContract
 from portable.errors import PortableError, PreconditionFailed, ResourceNotFound
+from portable.news import Channel, News
 from portable.partitioning import partition_of
 from portable.records import START, Edge, NewRecord, Position, Record
 from portable_nats.entries import Entries
@@ -23,7 +24,6 @@ from portable_nats.escaping import quoted, read_attributes, unquoted, written_at
 from portable_nats.groups import NatsGroups
 from portable_nats.jetstream import JetStream, Message, Stored, nanoseconds
 from portable_nats.member import NatsMember
-from portable_nats.news import News
 from portable_nats.options import NatsStreamOptions, checked_name
 from portable_nats.positions import partition_named, position, sequence_of
 from portable_nats.queue import LARGEST_BATCH, OVERHEAD
@@ -60,7 +60,7 @@ class NatsStream:
         self._stream = f"portable-stream-{name}"
         self._subject = f"portable.stream.{name}"
         self._entries = Entries(self._js, self._stream, binding.options)
-        self._news = News()
+        self._news = Channel(News(), "")
         self._told = f"portable.news.{self._stream}"
         # Keyless records go around; each process starts somewhere else.
         self._turns = itertools.count(random.randrange(1 << 16))  # noqa: S311 (spreads load, hides nothing)
@@ -193,7 +193,7 @@ class NatsStream:
 
     async def join(self, group: str, start: Edge, *, timeout: float) -> NatsMember:
         """Become a member of a group."""
-        await self._js.connection.listen(self._told, self._news.tell, timeout=timeout)
+        await self._js.connection.listen(self._told, self._news.notify, timeout=timeout)
         await self._js.fresh(self._stream, timeout=timeout)
         member = PartitionMember(
             self,

@@ -26,9 +26,9 @@ from portable.errors import (
     ResourceNotFound,
 )
 from portable.leases import Attempt
+from portable.news import Channel
 from portable_sql.hub import Hub
 from portable_sql.listening import CHANNEL
-from portable_sql.news import Channel
 from portable_sql.options import ServerOptions
 from portable_sql.postgresql_queues import NOW
 from portable_sql.servers import Server

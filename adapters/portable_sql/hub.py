@@ -9,9 +9,9 @@ from typing import Any, TypeVar
 import msgspec
 
 from portable.bindings import Binding
+from portable.news import News, Stop
 from portable_sql.listening import Listener, Looker, Teller
 from portable_sql.mysql_queues import NOW as MYSQL_NOW
-from portable_sql.news import News, Source
 from portable_sql.servers import Server
 
 __all__ = ["Hub"]
@@ -33,7 +33,7 @@ class Hub:
         self.server = server
         self._process = os.getpid()
         self._teller = Teller(server)
-        self.news = News(self._source)
+        self.news = News(self._watch)
         self._durability: str | None = None
 
     @classmethod
@@ -61,8 +61,9 @@ class Hub:
         if os.getpid() == self._process:
             self.news.close()
 
-    def _source(self) -> Source:
-        return Listener(self.server) if self.server.is_postgresql else Looker(self._look)
+    def _watch(self, news: News, stop: Stop) -> None:
+        watch = Listener(self.server) if self.server.is_postgresql else Looker(self._look)
+        watch(news, stop)
 
     def _look(self, channels: list[str]) -> list[str]:
         queues = [int(name.removeprefix("queue:")) for name in channels if name.startswith("queue:")]

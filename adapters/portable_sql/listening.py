@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import threading
 from collections.abc import Callable, Sequence
 from time import monotonic
 
 from portable.errors import PortableError
-from portable_sql.news import News
+from portable.news import News, Stop
 from portable_sql.servers import Server
 
 __all__ = ["CHANNEL", "Listener", "Looker", "Teller"]
@@ -58,12 +57,12 @@ _TELL = """SELECT set_config('synchronous_commit', 'off', true), pg_notify(%s, c
 
 
 class Listener:
-    """A connection that listens, and is nobody else's."""
+    """A connection that listens, and is nobody else's; satisfies `portable.news.Watch`."""
 
     def __init__(self, server: Server) -> None:
         self._server = server
 
-    def watch(self, news: News, stop: threading.Event) -> None:
+    def __call__(self, news: News, stop: Stop) -> None:
         """Tell `news` what is heard; ends when nobody has waited for a while."""
         connection = self._server.connect(monotonic() + CONNECTS_WITHIN)
         raw = connection.raw
@@ -94,7 +93,7 @@ class Listener:
 
 
 class Looker:
-    """Looks which of the channels that anybody waits on have something.
+    """Looks which of the channels that anybody waits on have something; satisfies `portable.news.Watch`.
 
     Args:
         look: gives those of some channels that have something now.
@@ -103,7 +102,7 @@ class Looker:
     def __init__(self, look: Callable[[list[str]], list[str]]) -> None:
         self._look = look
 
-    def watch(self, news: News, stop: threading.Event) -> None:
+    def __call__(self, news: News, stop: Stop) -> None:
         """Tell `news` what is found; ends when nobody has waited for a while."""
         pause = SOONEST
         known: set[str] = set()

@@ -15,9 +15,9 @@ from portable.contracts import QueueContract
 from portable.dead_letters import NEVER
 from portable.errors import Closed, LeaseLost, PortableError, ResourceNotFound
 from portable.messages import Delivery, Outgoing, QueueStats
+from portable.news import Channel
 from portable.wire import dead_letter_attributes, dead_letter_name
 from portable_sql.hub import Hub
-from portable_sql.news import Channel
 from portable_sql.options import ServerOptions, is_postgresql
 from portable_sql.outgoing import LARGEST_BATCH, LARGEST_BODY, parts, prepared
 from portable_sql.queue_layout import BLOCKED, Held, New, channel, decode_attributes, encode_attributes

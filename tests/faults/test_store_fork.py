@@ -81,7 +81,7 @@ def read():
 
 def wait():
     while not stop.is_set():
-        store.changes.wait("never", store.changes.version("never"), 0.01)
+        store.news.wait("never", store.news.version("never"), 0.01)
 
 threads = [threading.Thread(target=f) for f in (write, write, write, write_other, read, read, wait)]
 for thread in threads:
@@ -227,20 +227,20 @@ def test_a_fork_does_not_wait_for_a_lock_of_another_process(tmp_path: Path) -> N
 CHILD_WAITS = """
 # The first look of the watching thread wakes everybody, so it must be over before somebody waits.
 looked = threading.Event()
-kept = store.changes.subscribe("a", looked.set)
+kept = store.news.subscribe("a", looked.set)
 assert looked.wait(60)
-version = store.changes.version("a")
-waiting = threading.Thread(target=store.changes.wait, args=("a", version, 60.0))
+version = store.news.version("a")
+waiting = threading.Thread(target=store.news.wait, args=("a", version, 60.0))
 waiting.start()
-while waiting.is_alive() and len(store.changes._listeners["a"]) < 2:
+while waiting.is_alive() and len(store.news._listeners["a"]) < 2:
     time.sleep(0.001)
 
 def child():
     os.write(ready, b"x")
-    version = store.changes.version("a")
+    version = store.news.version("a")
     while count() == 0:
-        assert store.changes.wait("a", version, 60.0)
-        version = store.changes.version("a")
+        assert store.news.wait("a", version, 60.0)
+        version = store.news.version("a")
     store.close()
 
 go, ready = os.pipe()

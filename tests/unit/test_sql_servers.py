@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +28,6 @@ from portable.urls import Url
 from portable_sql import outgoing
 from portable_sql.errors import is_duplicate, translated
 from portable_sql.listening import Teller
-from portable_sql.news import News
 from portable_sql.options import ServerOptions, mysql_arguments, postgresql_arguments
 from portable_sql.queue_layout import New, behind, decode_attributes, decode_filter, encode_filter
 from portable_sql.servers import Server
@@ -154,59 +152,6 @@ def test_a_certificate_that_is_not_trusted_does_not_pass() -> None:
         assert isinstance(ours, Unavailable)
         assert not ours.retryable
         assert "ca=" in ours.message
-
-
-class _Silent:
-    """A source of news that has none."""
-
-    def watch(self, news: News, stop: threading.Event) -> None:
-        stop.wait()
-
-
-def test_news_wake_those_who_wait_for_them() -> None:
-    news = News(_Silent)
-    version, other = news.version("a"), news.version("b")
-    woken = threading.Event()
-    subscription = news.subscribe("a", woken.set)
-    news.notify("a")
-    assert woken.is_set()
-    assert news.wait("a", version, 60)
-    assert not news.wait("b", other, 0)
-    subscription.close()
-    subscription.close()
-    news.notify_all()
-    assert news.wait("b", other, 60)
-    news.close()
-    assert news.wait("a", news.version("a") - 1, 0)
-
-
-def test_a_callback_that_fails_fails_nobody_else(caplog: pytest.LogCaptureFixture) -> None:
-    news = News(_Silent)
-    heard: list[int] = []
-    news.subscribe("a", lambda: 1 / 0)
-    news.subscribe("a", lambda: heard.append(1))
-    news.notify("a")
-    assert heard == [1]
-    assert "failed" in caplog.text
-    news.close()
-
-
-def test_a_source_that_fails_is_tried_again() -> None:
-    tried = threading.Semaphore(0)
-
-    class Failing:
-        def watch(self, news: News, stop: threading.Event) -> None:
-            tried.release()
-            raise Unavailable("not now")
-
-    news = News(Failing)
-    woken = threading.Event()
-    news.subscribe("a", woken.set)
-    for _ in range(3):
-        assert tried.acquire(timeout=60)
-    # Meanwhile everybody looks for himself.
-    assert woken.wait(60)
-    news.close()
 
 
 def test_a_burst_is_told_of_once() -> None:
