@@ -8,7 +8,7 @@ import shutil
 import socket
 import subprocess
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 
 from portable import open_cache, open_queue, open_stream
-from portable.errors import ConfigError, PortableError, Unauthenticated, Unavailable
+from portable.errors import ConfigError, Unauthenticated, Unavailable
+from tests.patience import PATIENCE, persistently
 from tests.targets import own
 
-PATIENCE = 60.0
 TOKEN = "t0ken-of-the-test"  # noqa: S105 (it protects nothing)
 
 # Whoever may make what is missing.
@@ -131,18 +131,6 @@ def test_no_secret_is_told_without_tls() -> None:
         assert not caught.value.retryable
         thread.join(PATIENCE)
     assert TOKEN.encode() not in b"".join(heard)
-
-
-def persistently(call: Callable[[], Any]) -> Any:
-    """Repeat a call that fails for a passing reason, as a worker would."""
-    deadline, nothing = monotonic() + PATIENCE, threading.Event()
-    while True:
-        try:
-            return call()
-        except PortableError as error:
-            if not error.retryable or monotonic() > deadline:
-                raise
-        nothing.wait(0.1)
 
 
 @pytest.mark.timeout(300)

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from portable.cloud import open_bucket
 from portable.errors import DeadlineExceeded, LimitExceeded, PreconditionFailed
 from portable_embedded.file_bucket import FileBucket
 from portable_embedded.file_locks import Stripes
+from tests.forks import in_child
 
 RACE = """
 import sys
@@ -239,19 +239,6 @@ def test_a_disk_that_takes_no_more_keeps_the_old_object(url: str, tmp_path: Path
         assert bucket.get("key") == b"old"
         assert bucket.get("other") == b"fits"
     assert list(tmp_path.joinpath("root", ".portable", "tmp").iterdir()) == []
-
-
-def in_child(work: Callable[[], object]) -> int:
-    """Run something in a forked child, and give its exit code."""
-    child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            work()
-            code = 0
-        finally:
-            os._exit(code)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
 def test_a_forked_child_has_locks_of_its_own(url: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,8 +13,10 @@ from sqlalchemy import text
 
 import portable
 from portable.errors import Closed
+from tests.forks import in_child
 
 HUNG = -signal.SIGALRM
+TOLD = 3
 
 
 @pytest.fixture
@@ -36,25 +38,11 @@ def count(database: portable.Database, name: str) -> int:
         return int(found.scalar_one())
 
 
-def in_child(work: Callable[[], int]) -> int:
-    """Run `work` in a forked child; give its exit code, or minus the signal that ended it."""
-    pid = os.fork()
-    if pid == 0:
-        signal.alarm(60)
-        code = 99
-        try:
-            code = work()
-        finally:
-            os._exit(code)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-
-
 def test_a_child_opens_an_idle_database_anew(main: portable.Database) -> None:
     add(main, "parent")
 
-    def work() -> int:
+    def work() -> None:
         add(main, "child")
-        return 0
 
     assert [in_child(work) for _ in range(20)] == [0] * 20
     add(main, "parent")
@@ -62,12 +50,9 @@ def test_a_child_opens_an_idle_database_anew(main: portable.Database) -> None:
 
 
 def test_a_child_of_a_transaction_under_way_is_told_so(main: portable.Database) -> None:
-    def work() -> int:
-        try:
+    def work() -> None:
+        with pytest.raises(Closed, match="forked"):
             add(main, "child")
-        except Closed as error:
-            return 0 if "forked" in str(error) else 1
-        return 2
 
     with main.begin() as connection:
         connection.execute(text("INSERT INTO who VALUES ('parent')"))
@@ -79,12 +64,9 @@ def test_a_child_of_a_transaction_under_way_is_told_so(main: portable.Database) 
 def test_the_transaction_itself_cannot_be_used_in_the_child(main: portable.Database) -> None:
     with main.begin() as connection:
 
-        def work() -> int:
-            try:
+        def work() -> None:
+            with pytest.raises(Closed):
                 connection.execute(text("INSERT INTO who VALUES ('child')"))
-            except Closed:
-                return 0
-            return 1
 
         assert in_child(work) == 0
     assert count(main, "child") == 0
@@ -99,12 +81,11 @@ def test_forks_while_threads_write_neither_hang_nor_harm(main: portable.Database
             add(main, f"thread-{number}")
             written[number] += 1
 
-    def work() -> int:
+    def work() -> None:
         try:
             add(main, "child")
         except Closed:
-            return 3
-        return 0
+            os._exit(TOLD)
 
     threads = [threading.Thread(target=loop, args=(number,)) for number in range(2)]
     for thread in threads:
@@ -116,7 +97,7 @@ def test_forks_while_threads_write_neither_hang_nor_harm(main: portable.Database
         for thread in threads:
             thread.join()
     assert HUNG not in codes
-    assert set(codes) <= {0, 3}
+    assert set(codes) <= {0, TOLD}
     assert count(main, "child") == codes.count(0)
     assert [count(main, f"thread-{number}") for number in range(2)] == written
     with main.connect() as connection:

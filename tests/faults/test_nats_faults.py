@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import re
 import socket
@@ -11,32 +10,31 @@ import subprocess
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from time import monotonic
 from typing import Any
 
 import pytest
 
 from portable import open_cache, open_queue, open_stream, open_subscription, open_topic
 from portable.aio import open_cache as open_cache_async
-from portable.aio import open_queue as open_queue_async
 from portable.errors import (
-    BatchError,
     Closed,
     ConfigError,
     DeadlineExceeded,
     LimitExceeded,
-    PortableError,
     ResourceNotFound,
     Unauthenticated,
     Unavailable,
     Unsupported,
 )
+from tests.faults.cancelling import cancelled_locks_are_free, cancelled_receives_give_back
+from tests.faults.queue_load import all_arrive
+from tests.patience import PATIENCE, persistently, wait_until
+from tests.relay import Relay
 from tests.targets import Own, own, target
 
-PATIENCE = 60.0
 WORKER = Path(__file__).with_name("nats_worker.py")
 
 # Whoever may make what is missing.
@@ -60,57 +58,6 @@ def server() -> Iterator[Own]:
         yield started
 
 
-class Relay:
-    """A port that leads to a server, until the connections are cut."""
-
-    def __init__(self, url: str) -> None:
-        match = re.fullmatch(r"(nats://.*@)([^:]+):([0-9]+)", url)
-        assert match
-        self._to = (match[2], int(match[3]))
-        self._listening = socket.create_server(("127.0.0.1", 0))
-        self._ends: list[socket.socket] = []
-        self._all: list[socket.socket] = [self._listening]
-        self.url = f"{match[1]}127.0.0.1:{self._listening.getsockname()[1]}"
-        self._threads = [threading.Thread(target=self._accept, daemon=True)]
-        self._threads[0].start()
-
-    def _accept(self) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                near, _ = self._listening.accept()
-                far = socket.create_connection(self._to)
-                self._ends += [near, far]
-                self._all += [near, far]
-                for one, other in ((near, far), (far, near)):
-                    thread = threading.Thread(target=self._copy, args=(one, other), daemon=True)
-                    self._threads.append(thread)
-                    thread.start()
-
-    @staticmethod
-    def _copy(source: socket.socket, sink: socket.socket) -> None:
-        with contextlib.suppress(OSError):
-            while data := source.recv(65536):
-                sink.sendall(data)
-        with contextlib.suppress(OSError):
-            sink.shutdown(socket.SHUT_RDWR)
-
-    def cut(self) -> None:
-        """Cut every connection; new ones are let through."""
-        ends, self._ends = self._ends, []
-        for one in ends:
-            with contextlib.suppress(OSError):
-                one.shutdown(socket.SHUT_RDWR)
-
-    def close(self) -> None:
-        with contextlib.suppress(OSError):
-            self._listening.shutdown(socket.SHUT_RDWR)
-        self.cut()
-        for thread in self._threads:
-            thread.join(PATIENCE)
-        for one in self._all:
-            one.close()
-
-
 @pytest.fixture
 def relay(url: str) -> Iterator[Relay]:
     made = Relay(url)
@@ -118,73 +65,13 @@ def relay(url: str) -> Iterator[Relay]:
     made.close()
 
 
-def persistently(call: Callable[[], Any]) -> Any:
-    """Repeat a call that fails for a passing reason, as a worker would."""
-    deadline, nothing = monotonic() + PATIENCE, threading.Event()
-    while True:
-        try:
-            return call()
-        except BatchError as error:
-            if monotonic() > deadline or not all(one.retryable for one in error.result.failed.values()):
-                raise
-        except PortableError as error:
-            if not error.retryable or monotonic() > deadline:
-                raise
-        nothing.wait(0.05)
-
-
-def wait_until(is_true: Callable[[], bool]) -> None:
-    """Look again and again, for as long as patience lasts; what is asserted afterwards says whether it came true."""
-    deadline, nothing = monotonic() + PATIENCE, threading.Event()
-    while not is_true() and monotonic() < deadline:
-        nothing.wait(0.01)
-
-
 @pytest.mark.timeout(300)
 def test_the_server_is_killed_under_load(server: Own) -> None:
-    total, at_once = 10_000, 20
-    sent: list[str] = []
-    found: Counter[str] = Counter()
-    done = threading.Event()
-    how: dict[str, Any] = {"name": "jobs", "visibility_timeout": "5s", "max_deliveries": 1000, "timeout": 20}
-    with open_queue(server.url, **MAKE, **how) as sender, open_queue(server.url, **MAKE, **how) as receiver:
-        sender.stats()
+    def kill() -> None:
+        server.kill()
+        server.ready()
 
-        def send(start: int) -> None:
-            for number in range(start, total, at_once * 4):
-                batch = [str(one) for one in range(number, number + at_once)]
-                persistently(lambda batch=batch: sender.send_many(batch))  # type: ignore[misc]  # the default binds it
-                sent.extend(batch)
-
-        def receive() -> None:
-            while not done.is_set():
-                messages = persistently(lambda: receiver.receive(50, wait=0.5))
-                for message in messages:
-                    found[message.body.decode()] += 1
-                # Those whose answer was lost may come again.
-                with contextlib.suppress(PortableError):
-                    receiver.ack_many(messages)
-
-        with ThreadPoolExecutor(8) as threads:
-            sending = [threads.submit(send, start * at_once) for start in range(4)]
-            receiving = [threads.submit(receive) for _ in range(3)]
-            try:
-                for share in (0.2, 0.5, 0.8):
-                    wait_until(lambda share=share: len(sent) >= total * share)  # type: ignore[misc]  # the default binds it
-                    server.kill()
-                    server.ready()
-                for one in sending:
-                    one.result(PATIENCE)
-                wait_until(lambda: len(found) >= total)
-            finally:
-                done.set()
-            for one in receiving:
-                one.result(PATIENCE)
-        assert set(found) == {str(number) for number in range(total)}
-        assert len(sent) == total
-        # Nothing is buried, and what is left was handled before.
-        assert sender.stats().dead == 0
-        assert {message.body.decode() for message in sender.receive(1000, wait=0)} <= set(found)
+    all_arrive(server.url, kill, shares=(0.2, 0.5, 0.8), at_once=20, visibility_timeout="5s", timeout=20)
 
 
 def test_what_was_answered_survives_a_kill(server: Own) -> None:
@@ -427,47 +314,11 @@ def test_what_is_larger_than_the_server_takes(url: str, name: str) -> None:
 
 
 def test_a_cancelled_receive_gives_back(url: str, name: str) -> None:
-    async def main() -> None:
-        async with open_queue_async(url, name=name, visibility_timeout="10m", max_deliveries=1000, **MAKE) as jobs:
-            sent = set((await jobs.send_many([str(number) for number in range(300)])).succeeded)
-            taken: list[str] = []
-            for turns in range(100):
-                receiving = asyncio.create_task(jobs.receive(3, wait=0 if turns % 2 else PATIENCE))
-                for _ in range(turns % 25):
-                    await asyncio.sleep(0)
-                receiving.cancel()
-                try:
-                    messages = await receiving
-                except asyncio.CancelledError:
-                    continue
-                taken += [message.id for message in messages]
-            while len(taken) < len(sent):
-                messages = await jobs.receive(100, wait=PATIENCE)
-                assert messages
-                taken += [message.id for message in messages]
-            assert sorted(taken) == sorted(sent)
-
-    asyncio.run(main())
+    cancelled_receives_give_back(url, name, total=300, turns=100, wait=PATIENCE, max_deliveries=1000)
 
 
 def test_a_cancelled_lock_is_free(url: str, name: str) -> None:
-    async def main() -> None:
-        async with open_cache_async(url, name=name, **MAKE) as cache:
-            await cache.set("k", 1)
-            for turns in range(40):
-                obtaining = asyncio.ensure_future(_lock(cache))
-                for _ in range(turns % 20):
-                    await asyncio.sleep(0)
-                obtaining.cancel()
-                outcome = (await asyncio.gather(obtaining, return_exceptions=True))[0]
-                if not isinstance(outcome, BaseException):
-                    await outcome.release()
-            await (await cache.lock("l", ttl=600, wait=PATIENCE)).release()
-
-    async def _lock(cache: Any) -> Any:
-        return await cache.lock("l", ttl=600)
-
-    asyncio.run(main())
+    cancelled_locks_are_free(url, name)
 
 
 def test_a_forked_child_opens_its_own(url: str, name: str) -> None:

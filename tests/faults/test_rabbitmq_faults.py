@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import signal
 import socket
 import subprocess
 import sys
 import threading
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from time import monotonic
 from typing import Any
@@ -23,20 +21,21 @@ import pytest
 from portable import Outgoing, open_queue, open_subscription, open_topic
 from portable.aio import open_queue as open_queue_async
 from portable.errors import (
-    BatchError,
     Closed,
     DeadlineExceeded,
     LeaseLost,
     LimitExceeded,
     PermissionDenied,
-    PortableError,
     ResourceNotFound,
     Unauthenticated,
     Unavailable,
 )
+from tests.faults.cancelling import cancelled_receives_give_back
+from tests.faults.queue_load import all_arrive
+from tests.patience import PATIENCE, persistently, wait_until
+from tests.relay import Relay
 from tests.targets import own, target
 
-PATIENCE = 60.0
 # A server that was killed takes ten seconds to be back, and many times that on a busy machine.
 LONG_PATIENCE = 240.0
 SECRET = "s3cr3t-of-the-test"  # noqa: S105 (it protects nothing)
@@ -70,119 +69,17 @@ def name(channel: Any) -> Iterator[str]:
         sweeper.exchange_delete(exchange)
 
 
-class Proxy:
-    """A port that goes on to a server, until it is cut."""
-
-    def __init__(self, url: str) -> None:
-        parts = urlsplit(url)
-        self._server = (parts.hostname, parts.port)
-        self._listening = socket.create_server(("127.0.0.1", 0))
-        self._pairs: list[tuple[socket.socket, socket.socket]] = []
-        self.url = url.replace(f":{parts.port}", f":{self._listening.getsockname()[1]}")
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def cut(self) -> None:
-        """End every connection, as a network would that has gone."""
-        pairs, self._pairs = self._pairs, []
-        for one in (one for pair in pairs for one in pair):
-            with contextlib.suppress(OSError):
-                one.shutdown(socket.SHUT_RDWR)
-
-    def close(self) -> None:
-        with contextlib.suppress(OSError):
-            self._listening.shutdown(socket.SHUT_RDWR)
-        self._listening.close()
-        self.cut()
-
-    def _accept(self) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                client, _ = self._listening.accept()
-                server = socket.create_connection(self._server)
-                self._pairs.append((client, server))
-                for source, sink in ((client, server), (server, client)):
-                    threading.Thread(target=self._pump, args=(source, sink), daemon=True).start()
-
-    def _pump(self, source: socket.socket, sink: socket.socket) -> None:
-        with contextlib.suppress(OSError):
-            while data := source.recv(65536):
-                sink.sendall(data)
-        for one in (source, sink):
-            with contextlib.suppress(OSError):
-                one.shutdown(socket.SHUT_RDWR)
-        source.close()
-
-
 @pytest.fixture
-def proxy(url: str) -> Iterator[Proxy]:
-    made = Proxy(url)
+def relay(url: str) -> Iterator[Relay]:
+    made = Relay(url)
     yield made
     made.close()
 
 
-def persistently(call: Callable[[], Any]) -> Any:
-    """Repeat a call that fails for a passing reason, as a worker would."""
-    deadline = monotonic() + LONG_PATIENCE
-    while True:
-        try:
-            return call()
-        except BatchError as error:
-            if monotonic() > deadline or not all(one.retryable for one in error.result.failed.values()):
-                raise
-        except PortableError as error:
-            if not error.retryable or monotonic() > deadline:
-                raise
-
-
-def wait_until(is_true: Callable[[], bool], patience: float = PATIENCE) -> None:
-    """Look again and again, for as long as patience lasts; what is asserted afterwards says whether it came true."""
-    deadline, nothing = monotonic() + patience, threading.Event()
-    while not is_true() and monotonic() < deadline:
-        nothing.wait(0.01)
-
-
 @pytest.mark.timeout(600)
 def test_the_server_is_killed_under_load() -> None:
-    total, at_once = 10_000, 50
-    sent: list[str] = []
-    found: Counter[str] = Counter()
-    done = threading.Event()
-    how: dict[str, Any] = {"name": "jobs", "max_deliveries": 1000, "timeout": 60, "retries": 50, **MAKE}
-    with own("rabbitmq") as server, open_queue(server.url, **how) as sender, open_queue(server.url, **how) as receiver:
-        sender.stats()
-        receiver.stats()
-
-        def send(start: int) -> None:
-            for number in range(start, total, at_once * 4):
-                batch = [str(one) for one in range(number, number + at_once)]
-                persistently(lambda batch=batch: sender.send_many(batch))  # type: ignore[misc]  # the default binds it
-                sent.extend(batch)
-
-        def receive() -> None:
-            while not done.is_set():
-                messages = persistently(lambda: receiver.receive(100, wait=0.5))
-                found.update(message.body.decode() for message in messages)
-                # One whose connection was lost comes again.
-                with contextlib.suppress(PortableError):
-                    receiver.ack_many(messages)
-
-        with ThreadPoolExecutor(8) as threads:
-            sending = [threads.submit(send, start * at_once) for start in range(4)]
-            receiving = [threads.submit(receive) for _ in range(3)]
-            try:
-                wait_until(lambda: len(sent) >= total / 2, LONG_PATIENCE)
-                server.kill()
-                for one in sending:
-                    one.result(LONG_PATIENCE)
-                wait_until(lambda: len(found) >= total, LONG_PATIENCE)
-            finally:
-                done.set()
-            for one in receiving:
-                one.result(LONG_PATIENCE)
-        assert set(found) == {str(number) for number in range(total)}
-        assert len(sent) == total
-        # Nothing is buried.
-        assert sender.stats().dead == 0
+    with own("rabbitmq") as server:
+        all_arrive(server.url, server.kill, shares=(0.5,), at_once=50, patience=LONG_PATIENCE, timeout=60, retries=50)
 
 
 def test_a_consumer_is_killed_in_the_middle_of_a_batch(url: str, name: str) -> None:
@@ -215,13 +112,13 @@ def test_a_consumer_is_killed_in_the_middle_of_a_batch(url: str, name: str) -> N
         assert {seen[id_] for id_ in sent - set(taken)} <= {1}
 
 
-def test_a_connection_is_cut_while_waiting(proxy: Proxy, url: str, name: str, channel: Any) -> None:
-    with open_queue(proxy.url, name=name, **MAKE) as jobs:
+def test_a_connection_is_cut_while_waiting(relay: Relay, url: str, name: str, channel: Any) -> None:
+    with open_queue(relay.url, name=name, **MAKE) as jobs:
         jobs.stats()
         with ThreadPoolExecutor(1) as threads:
             waiting = threads.submit(jobs.receive, wait=PATIENCE)
             wait_until(lambda: channel.queue_declare(name, passive=True).method.consumer_count == 1)
-            proxy.cut()
+            relay.cut()
             with pytest.raises(Unavailable) as caught:
                 waiting.result(PATIENCE)
         assert caught.value.retryable
@@ -231,11 +128,11 @@ def test_a_connection_is_cut_while_waiting(proxy: Proxy, url: str, name: str, ch
         assert {message.body for message in jobs.receive(wait=PATIENCE)} == {b"body"}
 
 
-def test_a_lost_connection_ends_its_leases(proxy: Proxy, name: str) -> None:
-    with open_queue(proxy.url, name=name, visibility_timeout="10m", **MAKE) as jobs:
+def test_a_lost_connection_ends_its_leases(relay: Relay, name: str) -> None:
+    with open_queue(relay.url, name=name, visibility_timeout="10m", **MAKE) as jobs:
         sent = jobs.send(b"body")
         (first,) = jobs.receive(wait=PATIENCE)
-        proxy.cut()
+        relay.cut()
         (second,) = persistently(lambda: jobs.receive(wait=PATIENCE))
         assert (second.id, second.delivery_count) == (sent, 2)
         with pytest.raises(LeaseLost):
@@ -247,12 +144,12 @@ def test_a_lost_connection_ends_its_leases(proxy: Proxy, name: str) -> None:
         assert jobs.receive(wait=0.2) == []
 
 
-def test_idle_connections_that_were_cut_are_replaced(proxy: Proxy, name: str) -> None:
-    with open_queue(proxy.url, name=name, **MAKE) as jobs:
+def test_idle_connections_that_were_cut_are_replaced(relay: Relay, name: str) -> None:
+    with open_queue(relay.url, name=name, **MAKE) as jobs:
         for number in range(3):
             jobs.send(str(number))
             threads = [one for one in threading.enumerate() if one.name == "portable-rabbitmq"]
-            proxy.cut()
+            relay.cut()
             # Until it is known that they have ended, nobody can tell that they are of no use.
             for thread in threads:
                 thread.join(PATIENCE)
@@ -492,27 +389,7 @@ def test_delays_are_kept_by_the_server(url: str, name: str) -> None:
 
 
 def test_a_cancelled_receive_gives_back(url: str, name: str) -> None:
-    async def main() -> None:
-        async with open_queue_async(url, name=name, visibility_timeout="10m", **MAKE) as jobs:
-            sent = set((await jobs.send_many([str(number) for number in range(60)])).succeeded)
-            taken: list[str] = []
-            for turns in range(20):
-                receiving = asyncio.create_task(jobs.receive(3, wait=0))
-                for _ in range(turns % 7):
-                    await asyncio.sleep(0)
-                receiving.cancel()
-                try:
-                    messages = await receiving
-                except asyncio.CancelledError:
-                    continue
-                taken += [message.id for message in messages]
-            while len(taken) < len(sent):
-                messages = await jobs.receive(100, wait=PATIENCE)
-                assert messages
-                taken += [message.id for message in messages]
-            assert sorted(taken) == sorted(sent)
-
-    asyncio.run(main())
+    cancelled_receives_give_back(url, name, total=60, turns=20, counted=False)
 
 
 def test_a_forked_child_opens_its_own(url: str, name: str) -> None:

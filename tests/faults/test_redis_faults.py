@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import socket
 import threading
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from time import monotonic
 from typing import Any
@@ -17,21 +15,20 @@ import pytest
 
 from portable import open_cache, open_queue, open_stream, open_subscription, open_topic
 from portable.aio import open_cache as open_cache_async
-from portable.aio import open_queue as open_queue_async
 from portable.errors import (
-    BatchError,
     Closed,
     DeadlineExceeded,
     PermissionDenied,
-    PortableError,
     ResourceNotFound,
     Unauthenticated,
     Unavailable,
 )
+from tests.faults.cancelling import cancelled_locks_are_free, cancelled_receives_give_back
+from tests.faults.queue_load import all_arrive
+from tests.patience import PATIENCE, persistently
 from tests.redis_servers import RedisServer, redis_server
 from tests.targets import target
 
-PATIENCE = 60.0
 SECRET = "s3cr3t-of-the-test"  # noqa: S105 (it protects nothing)
 
 # Whoever may make what is missing.
@@ -55,72 +52,14 @@ def server() -> Iterator[RedisServer]:
         yield started
 
 
-def persistently(call: Callable[[], Any]) -> Any:
-    """Repeat a call that fails for a passing reason, as a worker would."""
-    deadline = monotonic() + PATIENCE
-    while True:
-        try:
-            return call()
-        except BatchError as error:
-            if monotonic() > deadline or not all(one.retryable for one in error.result.failed.values()):
-                raise
-        except PortableError as error:
-            if not error.retryable or monotonic() > deadline:
-                raise
-
-
-def wait_until(is_true: Callable[[], bool]) -> None:
-    """Look again and again, for as long as patience lasts; what is asserted afterwards says whether it came true."""
-    deadline, nothing = monotonic() + PATIENCE, threading.Event()
-    while not is_true() and monotonic() < deadline:
-        nothing.wait(0.01)
-
-
 @pytest.mark.timeout(300)
 def test_the_server_is_killed_under_load(server: RedisServer) -> None:
-    total, at_once = 10_000, 20
-    sent: list[str] = []
-    found: Counter[str] = Counter()
-    done = threading.Event()
-    how: dict[str, Any] = {"name": "jobs", "visibility_timeout": "5s", "max_deliveries": 1000, "timeout": 20}
-    with open_queue(server.url, **MAKE, **how) as sender, open_queue(server.url, **MAKE, **how) as receiver:
-        sender.stats()
+    def kill() -> None:
+        server.kill()
+        server.start()
 
-        def send(start: int) -> None:
-            for number in range(start, total, at_once * 4):
-                batch = [str(one) for one in range(number, number + at_once)]
-                persistently(lambda batch=batch: sender.send_many(batch))  # type: ignore[misc]  # the default binds it
-                sent.extend(batch)
-
-        def receive() -> None:
-            while not done.is_set():
-                for message in persistently(lambda: receiver.receive(50, wait=0.5)):
-                    found[message.body.decode()] += 1
-                    # One whose answer was lost may come again.
-                    with contextlib.suppress(PortableError):
-                        message.ack()
-
-        with ThreadPoolExecutor(8) as threads:
-            sending = [threads.submit(send, start * at_once) for start in range(4)]
-            receiving = [threads.submit(receive) for _ in range(3)]
-            try:
-                for share in (0.2, 0.5, 0.8):
-                    wait_until(lambda share=share: len(sent) >= total * share)  # type: ignore[misc]  # the default binds it
-                    server.kill()
-                    server.start()
-                for one in sending:
-                    one.result(PATIENCE)
-                wait_until(lambda: len(found) >= total)
-            finally:
-                done.set()
-            for one in receiving:
-                one.result(PATIENCE)
-        assert set(found) == {str(number) for number in range(total)}
-        assert len(sent) == total
-        # Nothing is buried, and what is left was handled before.
-        assert sender.stats().dead == 0
-        assert {message.body.decode() for message in sender.receive(1000, wait=0)} <= set(found)
-        assert sender.capabilities.durability == "power"
+    jobs = all_arrive(server.url, kill, shares=(0.2, 0.5, 0.8), at_once=20, visibility_timeout="5s", timeout=20)
+    assert jobs.capabilities.durability == "power"
 
 
 def test_what_was_answered_survives_a_kill(server: RedisServer) -> None:
@@ -272,49 +211,11 @@ def test_missing_resources(url: str, name: str) -> None:
 
 
 def test_a_cancelled_receive_gives_back(url: str, name: str) -> None:
-    async def main() -> None:
-        async with open_queue_async(url, name=name, visibility_timeout="10m", **MAKE) as jobs:
-            sent = set((await jobs.send_many([str(number) for number in range(300)])).succeeded)
-            taken: list[str] = []
-            for turns in range(100):
-                receiving = asyncio.create_task(jobs.receive(3, wait=0))
-                for _ in range(turns % 25):
-                    await asyncio.sleep(0)
-                receiving.cancel()
-                try:
-                    messages = await receiving
-                except asyncio.CancelledError:
-                    continue
-                taken += [message.id for message in messages]
-            while len(taken) < len(sent):
-                messages = await jobs.receive(100, wait=PATIENCE)
-                assert messages
-                # A receive that was cancelled does not count as a delivery.
-                assert all(message.delivery_count == 1 for message in messages)
-                taken += [message.id for message in messages]
-            assert sorted(taken) == sorted(sent)
-
-    asyncio.run(main())
+    cancelled_receives_give_back(url, name, total=300, turns=100)
 
 
 def test_a_cancelled_lock_is_free(url: str, name: str) -> None:
-    async def main() -> None:
-        async with open_cache_async(url, name=name) as cache:
-            await cache.set("k", 1)
-            for turns in range(40):
-                obtaining = asyncio.ensure_future(_lock(cache))
-                for _ in range(turns % 20):
-                    await asyncio.sleep(0)
-                obtaining.cancel()
-                outcome = (await asyncio.gather(obtaining, return_exceptions=True))[0]
-                if not isinstance(outcome, BaseException):
-                    await outcome.release()
-            await (await cache.lock("l", ttl=600, wait=PATIENCE)).release()
-
-    async def _lock(cache: Any) -> Any:
-        return await cache.lock("l", ttl=600)
-
-    asyncio.run(main())
+    cancelled_locks_are_free(url, name)
 
 
 def test_a_forked_child_opens_its_own(url: str, name: str) -> None:

@@ -11,9 +11,8 @@ import subprocess
 import sys
 import threading
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from time import monotonic
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
@@ -24,19 +23,17 @@ from portable import aio
 from portable.documents import Check, Create, Delete, Put, Update
 from portable.errors import (
     AlreadyExists,
-    BatchError,
     DeadlineExceeded,
     NotFound,
-    PortableError,
     PreconditionFailed,
     ResourceNotFound,
     Unauthenticated,
     Unavailable,
 )
+from tests.patience import PATIENCE, persistently, wait_until
 from tests.targets import own, target
 
 SERVERS = ["postgres", "mariadb"]
-PATIENCE = 100.0
 SECRET = "s3cr3t-of-the-test"  # noqa: S105 (it protects nothing)
 
 
@@ -53,27 +50,6 @@ def name() -> str:
 def opened(url: str, name: str, **contract: Any) -> Any:
     how: dict[str, Any] = {"name": name, "create": "if_missing", "indexes": ["n"], "timeout": 30}
     return portable.open_collection(url, **{**how, **contract})
-
-
-def persistently(call: Callable[[], Any]) -> Any:
-    """Repeat a call that fails for a passing reason, as a worker would."""
-    deadline = monotonic() + PATIENCE
-    while True:
-        try:
-            return call()
-        except BatchError as error:
-            if monotonic() > deadline or not all(one.retryable for one in error.result.failed.values()):
-                raise
-        except PortableError as error:
-            if not error.retryable or monotonic() > deadline:
-                raise
-
-
-def wait_until(is_true: Callable[[], bool]) -> None:
-    """Look again and again, for as long as patience lasts; what is asserted afterwards says whether it came true."""
-    deadline, nothing = monotonic() + PATIENCE, threading.Event()
-    while not is_true() and monotonic() < deadline:
-        nothing.wait(0.01)
 
 
 # ---------------------------------------------------------------------- the server dies

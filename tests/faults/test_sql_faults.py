@@ -12,10 +12,9 @@ import ssl
 import subprocess
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from time import monotonic
 from typing import Any
 
 import pytest
@@ -24,7 +23,6 @@ from sqlalchemy import text
 from portable import open_cache, open_database, open_queue, open_subscription, open_topic
 from portable.aio import open_queue as open_queue_async
 from portable.errors import (
-    BatchError,
     Closed,
     DeadlineExceeded,
     PermissionDenied,
@@ -33,10 +31,12 @@ from portable.errors import (
     Unauthenticated,
     Unavailable,
 )
+from tests.faults.cancelling import cancelled_receives_give_back
+from tests.faults.queue_load import all_arrive
+from tests.forks import in_child
+from tests.patience import PATIENCE, persistently, wait_until
 from tests.targets import Own, own, target
 from tests.toxics import proxied
-
-PATIENCE = 60.0
 
 # Whoever may make what is missing.
 MAKE: Any = {"create": "if_missing"}
@@ -64,73 +64,16 @@ def server(request: pytest.FixtureRequest) -> Iterator[Own]:
         yield started
 
 
-def persistently(call: Callable[[], Any]) -> Any:
-    """Repeat a call that fails for a passing reason, as a worker would."""
-    deadline, nothing = monotonic() + PATIENCE, threading.Event()
-    while True:
-        try:
-            return call()
-        except BatchError as error:
-            if monotonic() > deadline or not all(one.retryable for one in error.result.failed.values()):
-                raise
-        except PortableError as error:
-            if not error.retryable or monotonic() > deadline:
-                raise
-        nothing.wait(0.02)
-
-
-def wait_until(is_true: Callable[[], bool]) -> None:
-    """Look again and again, for as long as patience lasts; what is asserted afterwards says whether it came true."""
-    deadline, nothing = monotonic() + PATIENCE, threading.Event()
-    while not is_true() and monotonic() < deadline:
-        nothing.wait(0.01)
-
-
 @pytest.mark.timeout(300)
 def test_the_server_is_killed_under_load(server: Own) -> None:
-    total, at_once = 10_000, 100
-    sent: list[str] = []
-    found: Counter[str] = Counter()
-    done = threading.Event()
-    how: dict[str, Any] = {"name": "jobs", "visibility_timeout": "5s", "max_deliveries": 1000, "timeout": 20, **MAKE}
-    with open_queue(server.url, **how) as sender, open_queue(server.url, **how) as receiver:
-        sender.stats()
+    def kill() -> None:
+        server.kill()
+        server.ready()
 
-        def send(start: int) -> None:
-            for number in range(start, total, at_once * 4):
-                batch = [str(one) for one in range(number, number + at_once)]
-                persistently(lambda batch=batch: sender.send_many(batch))  # type: ignore[misc]  # the default binds it
-                sent.extend(batch)
-
-        def receive() -> None:
-            while not done.is_set():
-                messages = persistently(lambda: receiver.receive(100, wait=0.5))
-                found.update(message.body.decode() for message in messages)
-                # One whose answer was lost may come again.
-                with contextlib.suppress(PortableError):
-                    receiver.ack_many(messages)
-
-        with ThreadPoolExecutor(6) as threads:
-            sending = [threads.submit(send, start * at_once) for start in range(4)]
-            receiving = [threads.submit(receive) for _ in range(2)]
-            try:
-                for share in (0.2, 0.6):
-                    wait_until(lambda share=share: len(sent) >= total * share)  # type: ignore[misc]  # the default binds it
-                    server.kill()
-                    server.ready()
-                for one in sending:
-                    one.result(PATIENCE)
-                wait_until(lambda: len(found) >= total)
-            finally:
-                done.set()
-            for one in receiving:
-                one.result(PATIENCE)
-        assert len(sent) == total
-        assert set(found) == {str(number) for number in range(total)}
-        # Nothing is buried, and what is left was handled before.
-        assert sender.stats().dead == 0
-        assert {message.body.decode() for message in sender.receive(1000, wait=0)} <= set(found)
-        assert sender.capabilities.durability == "power"
+    jobs = all_arrive(
+        server.url, kill, shares=(0.2, 0.6), at_once=100, receivers=2, visibility_timeout="5s", timeout=20
+    )
+    assert jobs.capabilities.durability == "power"
 
 
 def test_what_was_answered_survives_a_kill() -> None:
@@ -399,43 +342,7 @@ def test_missing_resources(url: str, name: str) -> None:
 
 
 def test_a_cancelled_receive_gives_back(url: str, name: str) -> None:
-    async def main() -> None:
-        async with open_queue_async(url, name=name, visibility_timeout="10m", **MAKE) as jobs:
-            sent = set((await jobs.send_many([str(number) for number in range(100)])).succeeded)
-            taken: list[str] = []
-            for turns in range(40):
-                receiving = asyncio.create_task(jobs.receive(2, wait=0))
-                for _ in range(turns % 10):
-                    await asyncio.sleep(0)
-                receiving.cancel()
-                try:
-                    messages = await receiving
-                except asyncio.CancelledError:
-                    continue
-                taken += [message.id for message in messages]
-            while len(taken) < len(sent):
-                messages = await jobs.receive(100, wait=PATIENCE)
-                assert messages
-                # A receive that was cancelled does not count as a delivery.
-                assert all(message.delivery_count == 1 for message in messages)
-                taken += [message.id for message in messages]
-            assert sorted(taken) == sorted(sent)
-
-    asyncio.run(main())
-
-
-def in_child(work: Callable[[], object]) -> int:
-    """Run `work` in a forked child; give its exit code, or minus the signal that ended it."""
-    pid = os.fork()
-    if pid == 0:
-        signal.alarm(60)
-        code = 99
-        try:
-            work()
-            code = 0
-        finally:
-            os._exit(code)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    cancelled_receives_give_back(url, name, total=100, turns=40)
 
 
 def test_a_forked_child_opens_its_own(url: str, name: str) -> None:
