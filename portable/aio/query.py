@@ -263,15 +263,15 @@ class _Reading:
 @iteration
 async def _documents(collection: Collection[T], question: Question) -> AsyncGenerator[Document[T], None]:
     reading = _Reading(collection, question, None)
-    document = collection._composer.document  # noqa: SLF001 (its own collection)
+    documents = collection._composer.documents  # noqa: SLF001 (its own collection)
     left = question.limit
     after: SortPosition | None = None
     while True:
         size = SORTED_STREAM if reading.served.sort else STREAM
         reading.begin()
         found, after = await reading.read(after, size if left is None else min(left, size))
-        for stored in found:
-            yield document(stored)
+        for document in documents(found):
+            yield document
         if left is not None:
             left -= len(found)
         if after is None or left == 0:
@@ -285,7 +285,7 @@ async def _page(
     reading = _Reading(collection, question, timeout)
     after = None if cursor is None else question.position(cursor)
     found, more = await reading.read(after, question.limit or PAGE)
-    items = [collection._composer.document(stored) for stored in found]  # noqa: SLF001 (its own collection)
+    items = list(collection._composer.documents(found))  # noqa: SLF001 (its own collection)
     return Page(items, None if more is None else question.cursor(more))
 
 
