@@ -7,6 +7,8 @@ would refuse beyond that is in `limits.toml`.
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 
 __all__ = [
@@ -15,10 +17,14 @@ __all__ = [
     "Capabilities",
     "CollectionCapabilities",
     "DatabaseCapabilities",
+    "Durability",
     "QueueCapabilities",
     "StreamCapabilities",
     "TopicCapabilities",
 ]
+
+
+Durability = Literal["none", "process", "power", "replicated"]
 
 
 class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
@@ -29,7 +35,7 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
             `"power"` (a power cut), `"replicated"` (the loss of a machine).
     """
 
-    durability: str = "replicated"
+    durability: Durability = "replicated"
 
     @classmethod
     def features(cls) -> tuple[str, ...]:

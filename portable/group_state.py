@@ -3,6 +3,9 @@
 A group's state is one small document; what keeps it (a table, a collection) only has to change it atomically. Members
 prove that they live by renewing a lease. Partitions are shared evenly: a member takes free ones up to its share, and
 gives up what it holds beyond it; a partition is never taken from a member that lives.
+
+Where partitions end and others continue them (a shard that was split or merged), one is begun only when those that it
+continues are finished: read to their end, and committed.
 """
 
 from __future__ import annotations
@@ -11,7 +14,10 @@ from collections.abc import Collection, Mapping
 
 import msgspec
 
-__all__ = ["GroupState", "Share"]
+__all__ = ["FINISHED", "GroupState", "Share"]
+
+FINISHED = "finished"
+"""The position of a partition that has ended and was read to its end; no driver's position looks like it."""
 
 
 class Share(msgspec.Struct):
@@ -24,6 +30,11 @@ class Share(msgspec.Struct):
 
     position: str
     owner: str | None = None
+
+    @property
+    def finished(self) -> bool:
+        """Whether it has ended, and the group is done with it."""
+        return self.position == FINISHED
 
 
 class GroupState(msgspec.Struct):
@@ -41,6 +52,33 @@ class GroupState(msgspec.Struct):
         """Add partitions that the group does not know yet, each with the position it starts after."""
         for name, position in starts.items():
             self.partitions.setdefault(name, Share(position))
+
+    def grow(self, lineage: Mapping[str, Collection[str]]) -> None:
+        """Follow partitions that end: forget those that are gone, and begin those whose parents are finished.
+
+        Args:
+            lineage: by the name of each partition that there is, those that it continues, gone ones included.
+        """
+        for name in [name for name in self.partitions if name not in lineage]:
+            del self.partitions[name]
+        self.add(dict.fromkeys(self.ready(lineage), ""))
+
+    def ready(self, lineage: Mapping[str, Collection[str]]) -> list[str]:
+        """Name the partitions that are not begun, and of which everything before them is finished or gone."""
+        known = self.partitions
+        return [
+            name
+            for name, parents in lineage.items()
+            if name not in known
+            and all(parent not in lineage or (parent in known and known[parent].finished) for parent in parents)
+        ]
+
+    def finish(self, member: str, names: Collection[str]) -> None:
+        """Be done with those of some partitions that a member holds."""
+        for name in names:
+            share = self.partitions.get(name)
+            if share is not None and share.owner == member:
+                share.position, share.owner = FINISHED, None
 
     def renew(self, member: str, now: float, lease: float) -> None:
         """Take a member in, or extend its lease; members whose lease ended are out, and their partitions free."""
@@ -65,7 +103,7 @@ class GroupState(msgspec.Struct):
 
     def free(self) -> list[str]:
         """Give the partitions that no member holds."""
-        return [name for name, share in self.partitions.items() if share.owner is None]
+        return [name for name, share in self.partitions.items() if share.owner is None and not share.finished]
 
     def target(self, member: str) -> int:
         """Say how many partitions a member should hold: all the same number, or one more.
@@ -76,7 +114,8 @@ class GroupState(msgspec.Struct):
         for share in self.partitions.values():
             if share.owner in holding:
                 holding[share.owner] += 1
-        fewest, extra = divmod(len(self.partitions), max(1, len(holding)))
+        open_ones = sum(not share.finished for share in self.partitions.values())
+        fewest, extra = divmod(open_ones, max(1, len(holding)))
         ranked = sorted(holding, key=lambda name: (-holding[name], name))
         return fewest + (member in ranked[:extra])
 

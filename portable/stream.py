@@ -198,7 +198,7 @@ class Stream(Resource[StreamDriver], Generic[T]):
             group: the group's name; each group reads all records for itself.
             start: where a group starts that has never been: `START`, or `END` (what is appended from now on).
             checkpoint: the collection resource (its name, or itself) that keeps the group's positions where the
-                backend does not; the contract's `checkpoint` when left out.
+                backend does not, or keeps them in another service; the contract's `checkpoint` when left out.
             timeout: seconds.
 
         Returns:
@@ -216,7 +216,9 @@ class Stream(Resource[StreamDriver], Generic[T]):
         if not checkpoint:
             self._require("groups", "consumer(…) without a `checkpoint` collection")
         limit = self._limit(timeout)
-        if self.capabilities.groups:
+        # A driver that keeps groups beside the stream, and not in it, leaves the place to the application.
+        elsewhere = bool(checkpoint) and getattr(self._driver, "groups_beside", False)
+        if self.capabilities.groups and not elsewhere:
             member = self._host.face(self._driver.join(group, start, timeout=limit))
         else:
             member = self._join_by_checkpoint(checkpoint, group, start, limit)

@@ -8,6 +8,7 @@ adapter = Adapter(
     schemes={
         "s3": {"bucket": "portable_aws.bucket:S3Bucket"},
         "dynamodb": {"collection": "portable_aws.dynamodb_collection:DynamoDbCollection"},
+        "kinesis": {"stream": "portable_aws.kinesis_stream:KinesisStream"},
         "sqs": {
             "queue": "portable_aws.sqs_queue:SqsQueue",
             "subscription": "portable_aws.sns_subscription:SnsSubscription",

@@ -5,15 +5,13 @@ from __future__ import annotations
 import threading
 from typing import Any
 
-import boto3
-import botocore.session
 from botocore.config import Config
 
 from portable.bindings import Binding
 from portable.drivers import Options
 from portable.errors import Closed, ConfigError
-from portable_aws.clients import assume, models
 from portable_aws.options import AwsCredentials
+from portable_aws.sessions import opened
 
 __all__ = ["Regional", "RegionalOptions"]
 
@@ -116,18 +114,5 @@ class Regional:
 
     def _opened(self) -> Any:
         if self._session is None:
-            identity = self._identity
-            core = botocore.session.Session()
-            core.register_component("data_loader", models())
-            session = boto3.Session(
-                botocore_session=core,
-                aws_access_key_id=identity.access_key_id,
-                aws_secret_access_key=identity.secret_access_key,
-                aws_session_token=identity.session_token,
-                profile_name=identity.profile,
-                region_name=self._options.region,
-            )
-            if identity.role_arn is not None:
-                assume(session, identity)
-            self._session = session
+            self._session = opened(self._identity, self._options.region)
         return self._session

@@ -19,10 +19,13 @@ __all__ = [
     "GcpOptions",
     "PubSubOptions",
     "bucket_project",
+    "chosen_credentials",
     "client_arguments",
     "project",
     "service_credentials",
 ]
+
+_EVERYTHING = "https://www.googleapis.com/auth/cloud-platform"
 
 
 class Credentials(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -131,8 +134,11 @@ def client_arguments(binding: Binding[GcpOptions], transport: Any) -> dict[str, 
 
 def service_credentials(binding: Binding[GcpOptions]) -> Any:
     """Give the credentials that the binding sets, or None for those of the environment."""
-    given = binding.options.credentials or Credentials()
-    scopes = ["https://www.googleapis.com/auth/cloud-platform"]
+    return chosen_credentials(binding.options.credentials or Credentials())
+
+
+def chosen_credentials(given: Credentials, scopes: tuple[str, ...] = (_EVERYTHING,)) -> Any:
+    """Give the credentials of the vendor's own kind, or None for those of the environment."""
     found: Any = None
     if given.key_file is not None:
         from google.oauth2 import service_account  # noqa: PLC0415 (only what is used)
@@ -142,8 +148,8 @@ def service_credentials(binding: Binding[GcpOptions]) -> Any:
         import google.auth  # noqa: PLC0415 (only what is used)
         from google.auth import impersonated_credentials  # noqa: PLC0415 (the same)
 
-        source = found if found is not None else google.auth.default(scopes=scopes)[0]
-        found = impersonated_credentials.Credentials(source, given.impersonate, scopes)
+        source = found if found is not None else google.auth.default(scopes=[_EVERYTHING])[0]
+        found = impersonated_credentials.Credentials(source, given.impersonate, list(scopes))
     return found
 
 

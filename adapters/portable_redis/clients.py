@@ -9,7 +9,8 @@ from redis.backoff import NoBackoff
 
 from portable.bindings import Binding
 from portable_redis import _concurrency as face
-from portable_redis.options import RedisOptions, login, security
+from portable_redis.logins import login
+from portable_redis.options import RedisOptions, security
 
 __all__ = ["made_client"]
 
@@ -22,7 +23,7 @@ def made_client(binding: Binding[RedisOptions], nodes: list[tuple[str, int]]) ->
     options = binding.options
     usual = float(binding.contract.timeout)
     how: dict[str, Any] = {
-        **login(binding),
+        **login(binding, nodes),
         "protocol": 2,
         # On a loop every call bounds itself.
         "socket_timeout": None if face.IS_ASYNC else usual,

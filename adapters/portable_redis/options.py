@@ -12,7 +12,7 @@ from portable.drivers import Options
 from portable.errors import ConfigError
 from portable.quantities import Duration
 
-__all__ = ["RedisOptions", "RedisStreamOptions", "login", "nodes", "security"]
+__all__ = ["PORT", "RedisOptions", "RedisStreamOptions", "nodes", "security"]
 
 PORT = 6379
 SENTINEL_PORT = 26379
@@ -35,6 +35,12 @@ class RedisOptions(Options, frozen=True, kw_only=True):
         ca: a file with the certificates of authorities to trust, instead of the system's.
         certificate: a file with this client's own certificate.
         private_key: a file with the certificate's key.
+        auth: by which cloud's identity to log in, in place of a password: `aws-iam` (ElastiCache), `gcp-iam`
+            (Memorystore) or `entra` (Azure Managed Redis); each connection has a token of its own.
+        region: for `auth=aws-iam`, where the AWS configuration does not say it.
+        cache: for `auth=aws-iam`, the cache's name, where the host is not the one that AWS gives it.
+        credentials: for `auth`: the credentials that make tokens, as the cloud's other resources take them, in place of
+            the cloud's default chain.
         max_connections: how many connections calls share; whoever waits for messages has one of its own.
     """
 
@@ -47,6 +53,10 @@ class RedisOptions(Options, frozen=True, kw_only=True):
     ca: Path | None = None
     certificate: Path | None = None
     private_key: Path | None = None
+    auth: str | None = None
+    region: str | None = None
+    cache: str | None = None
+    credentials: dict[str, Any] | None = None
     max_connections: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 32
 
 
@@ -91,11 +101,6 @@ def _node(text: str, usual: int) -> tuple[str, int]:
     if not host or (port and not (port.isdecimal() and int(port) < 65536)):
         raise ConfigError(f"{text!r} in the URL is no host:port")
     return host.strip("[]"), int(port or usual)
-
-
-def login(binding: Binding[RedisOptions]) -> dict[str, Any]:
-    """Give user and password, as redis-py takes them."""
-    return {"username": binding.url.username, "password": binding.url.password}
 
 
 def security(binding: Binding[RedisOptions]) -> dict[str, Any]:

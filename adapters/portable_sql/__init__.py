@@ -25,6 +25,7 @@ adapter = Adapter(
         "postgresql": _POSTGRESQL,
         "mysql": _MYSQL,
         "mariadb": _MYSQL,
+        "mssql": {"database": "portable_sql.mssql_database:MssqlDatabase"},
     },
     extra="sql",
     # The database comes before the physical name.

@@ -10,6 +10,7 @@ from sqlalchemy.engine import URL
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from portable.bindings import Binding
+from portable_sql.logins import log_in, log_in_async, made_logins
 from portable_sql.options import ServerOptions, is_postgresql, mysql_arguments, postgresql_arguments
 
 __all__ = ["open_async_engine", "open_engine"]
@@ -17,12 +18,18 @@ __all__ = ["open_async_engine", "open_engine"]
 
 def open_engine(binding: Binding[ServerOptions]) -> Engine:
     """Make the sync engine; nothing is connected before it is used."""
-    return sqlalchemy.create_engine(**_how(binding, is_async=False))
+    engine = sqlalchemy.create_engine(**_how(binding, is_async=False))
+    if make := made_logins(binding):
+        log_in(engine, make)
+    return engine
 
 
 def open_async_engine(binding: Binding[ServerOptions]) -> AsyncEngine:
     """Make the async engine; nothing is connected before it is used."""
-    return create_async_engine(**_how(binding, is_async=True))
+    engine = create_async_engine(**_how(binding, is_async=True))
+    if make := made_logins(binding):
+        log_in_async(engine, make)
+    return engine
 
 
 def _how(binding: Binding[ServerOptions], *, is_async: bool) -> dict[str, Any]:

@@ -13,7 +13,16 @@ from portable.bindings import Binding
 from portable.drivers import Options
 from portable.errors import ConfigError
 
-__all__ = ["SCHEMES", "ServerOptions", "database_name", "is_postgresql", "mysql_arguments", "postgresql_arguments"]
+__all__ = [
+    "SCHEMES",
+    "ServerOptions",
+    "database_name",
+    "is_encrypted",
+    "is_local",
+    "is_postgresql",
+    "mysql_arguments",
+    "postgresql_arguments",
+]
 
 SCHEMES = ("postgresql", "mysql", "mariadb")
 """Those of the databases that are servers."""
@@ -33,6 +42,11 @@ class ServerOptions(Options, frozen=True, kw_only=True):
         ca: a file with the certificates of authorities to trust, instead of the system's.
         certificate: a file with this client's own certificate.
         private_key: a file with the certificate's key.
+        auth: by which cloud's identity to log in, in place of a password: `aws-iam` (RDS), `gcp-iam` (Cloud SQL) or
+            `entra` (Azure); each connection has a token of its own.
+        region: for `auth=aws-iam`, where the host's name does not say it.
+        credentials: for `auth`: the credentials that make tokens, as the cloud's other resources take them, in place of
+            the cloud's default chain.
         max_connections: how many connections a cloud has to this database at most; for PostgreSQL one more listens.
     """
 
@@ -42,6 +56,9 @@ class ServerOptions(Options, frozen=True, kw_only=True):
     ca: Path | None = None
     certificate: Path | None = None
     private_key: Path | None = None
+    auth: str | None = None
+    region: str | None = None
+    credentials: dict[str, Any] | None = None
     max_connections: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 10
 
 
@@ -75,7 +92,7 @@ def postgresql_arguments(binding: Binding[ServerOptions]) -> dict[str, Any]:
     }
     if options.schema is not None:
         given["options"] = f"-csearch_path={options.schema}"
-    if not _is_encrypted(binding):
+    if not is_encrypted(binding):
         # Neither asks a server on this machine for its certificate, nor waits for it to have none.
         given["sslmode"] = "disable"
     else:
@@ -95,8 +112,8 @@ def mysql_arguments(binding: Binding[ServerOptions]) -> dict[str, Any]:
         "user": url.username,
         "password": url.password or "",
         "charset": "utf8mb4",
-        "ssl": _context(options) if _is_encrypted(binding) else None,
-        "ssl_disabled": None if _is_encrypted(binding) else True,
+        "ssl": _context(options) if is_encrypted(binding) else None,
+        "ssl_disabled": None if is_encrypted(binding) else True,
     }
     return {name: value for name, value in given.items() if value is not None}
 
@@ -114,17 +131,21 @@ def _place(binding: Binding[ServerOptions]) -> dict[str, Any]:
     return {"unix_socket": str(options.socket)}
 
 
-def _is_encrypted(binding: Binding[ServerOptions]) -> bool:
-    options = binding.options
-    if options.tls is not None:
-        return options.tls == "verify"
-    if options.socket is not None:
-        return False
+def is_encrypted(binding: Binding[ServerOptions]) -> bool:
+    """Whether connections are encrypted, and the server verified."""
+    tls = binding.options.tls
+    return not is_local(binding) if tls is None else tls == "verify"
+
+
+def is_local(binding: Binding[ServerOptions]) -> bool:
+    """Whether the server is on this machine."""
+    if binding.options.socket is not None:
+        return True
     host = binding.url.host or ""
     try:
-        return not ipaddress.ip_address(host).is_loopback
+        return ipaddress.ip_address(host).is_loopback
     except ValueError:
-        return host != "localhost"
+        return host == "localhost"
 
 
 def _context(options: ServerOptions) -> ssl.SSLContext:

@@ -24,7 +24,7 @@ from sqlalchemy import (
     select,
     update,
 )
-from sqlalchemy.dialects import mysql
+from sqlalchemy.dialects import mssql, mysql
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.schema import CreateTable
 
@@ -41,10 +41,17 @@ _metadata = MetaData()
 _MYSQL = ("mysql", "mariadb")
 _IN_MYSQL: dict[str, Any] = {"mysql_engine": "InnoDB", "mysql_charset": "utf8mb4", "mysql_collate": "utf8mb4_bin"}
 _IN_MYSQL |= {name.replace("mysql", "mariadb"): value for name, value in _IN_MYSQL.items()}
-_bytes = LargeBinary().with_variant(mysql.LONGBLOB(), *_MYSQL)
-_text = Text().with_variant(mysql.LONGTEXT(), *_MYSQL)
+_max_bytes = mssql.VARBINARY("max")  # type: ignore[no-untyped-call]  # it has no types
+_bytes = LargeBinary().with_variant(mysql.LONGBLOB(), *_MYSQL).with_variant(_max_bytes, "mssql")
+_text = Text().with_variant(mysql.LONGTEXT(), *_MYSQL).with_variant(mssql.NVARCHAR(), "mssql")
 _seconds = Float().with_variant(mysql.DOUBLE(), *_MYSQL)
-_name = String(255).with_variant(Text(), "postgresql").with_variant(mysql.LONGTEXT(), *_MYSQL)
+_name = (
+    String(255)
+    .with_variant(Text(), "postgresql")
+    .with_variant(mysql.LONGTEXT(), *_MYSQL)
+    # Its own collation takes "a" for "A", too.
+    .with_variant(mssql.NVARCHAR(collation="Latin1_General_BIN2"), "mssql")
+)
 
 _entries = Table(
     "portable_outbox",
@@ -89,6 +96,11 @@ class OutboxTable:
     def making() -> list[Executable]:
         """Give what makes the tables that are missing."""
         return [CreateTable(table, if_not_exists=True) for table in _metadata.sorted_tables]
+
+    @staticmethod
+    def make(engine: Engine) -> None:
+        """Make the tables that are missing, in any dialect; two who do it at once meet."""
+        _metadata.create_all(engine)
 
     @staticmethod
     def definitions(dialect: Dialect) -> dict[str, list[str]]:

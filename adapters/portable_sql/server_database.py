@@ -35,7 +35,11 @@ class ServerPlace:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._has_tables = False
         # MySQL commits at each statement that defines something.
-        self.capabilities = DatabaseCapabilities(durability="power", transactional_ddl=is_postgresql(binding))
+        self.capabilities = DatabaseCapabilities(
+            durability="power",
+            transactional_ddl=is_postgresql(binding),
+            token_refresh=binding.options.auth is not None,
+        )
 
     def prepare(self) -> None:
         """See that the URL names a database, which is its administrator's to make."""

@@ -19,9 +19,10 @@ from typing import Any, Protocol, TypeVar
 from sqlalchemy import Engine
 
 from portable.bindings import Binding
-from portable.errors import Closed, DeadlineExceeded, PortableError, Unavailable, Unsupported
+from portable.errors import Closed, DeadlineExceeded, PortableError, Unauthenticated, Unavailable, Unsupported
 from portable_sql.engines import open_engine
 from portable_sql.errors import translated
+from portable_sql.logins import made_logins
 from portable_sql.options import ServerOptions, database_name, is_postgresql, mysql_arguments, postgresql_arguments
 
 __all__ = ["Connection", "Server"]
@@ -89,6 +90,7 @@ class Server:
         self._binding = binding
         self.is_postgresql = is_postgresql(binding)
         self._arguments = postgresql_arguments(binding) if self.is_postgresql else mysql_arguments(binding)
+        self._logins = made_logins(binding)
         self._process = os.getpid()
         self._slots = threading.Semaphore(binding.options.max_connections)
         self._lock = threading.Lock()
@@ -103,6 +105,9 @@ class Server:
     def of(cls, binding: Binding[ServerOptions]) -> Server:
         """Give the server of a binding: one for all resources of a cloud that have the same place and options."""
         url, options = binding.url, tuple(getattr(binding.options, name) for name in ServerOptions.__struct_fields__)
+        if binding.options.credentials is not None:
+            # They are a table, which is no key.
+            options = (repr(options),)
         # A forked child makes its own: what a parent has is not for it to use, nor to close.
         key = ("sql", os.getpid(), cls.place(binding), url.username, url.password, options)
         server: Server = binding.shared.get(key, lambda: cls(binding))
@@ -205,15 +210,22 @@ class Server:
             from portable_sql.postgresql import PostgresqlConnection as kind  # noqa: N813, PLC0415 (each client is imported where it is used)
         else:
             from portable_sql.mysql import MysqlConnection as kind  # type: ignore[assignment]  # noqa: N813, PLC0415 (the same)
+        login = {} if self._logins is None else {"password": self._logins().password}
         try:
-            made = kind(self._arguments, deadline)
+            made = kind(self._arguments | login, deadline)
         except kind.FAILURES as error:
-            raise translated(error, sent=False) from error
+            raise self._refusal(error) from error
         self._all.add(made)
         if not made.is_new_enough:
             self.drop(made)
             raise Unsupported(f"the server's version is {made.version}; it is too old: see docs/wire-formats/sql.md")
         return made
+
+    def _refusal(self, error: BaseException) -> Exception:
+        ours = translated(error, sent=False)
+        if self._logins is not None and isinstance(ours, Unauthenticated):
+            ours.message = f"the server does not take this user by a token of auth={self._binding.options.auth}"
+        return ours
 
     def drop(self, connection: Connection) -> None:
         """Close a connection that came from `connect`."""

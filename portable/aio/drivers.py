@@ -518,7 +518,12 @@ class StreamMember(Protocol):
 
 
 class StreamDriver(Driver, Protocol):
-    """A stream: partitions of records in order, read by position."""
+    """A stream: partitions of records in order, read by position.
+
+    A driver whose partitions end and are continued by others also has what
+    `portable.partition_member.BranchingSource` names. One that keeps groups beside the stream, and not in it, has
+    `groups_beside = True`: its groups are in the `checkpoint` collection where one is named.
+    """
 
     @property
     def capabilities(self) -> StreamCapabilities:

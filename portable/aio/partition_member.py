@@ -3,24 +3,29 @@
 A member keeps to three rules. It gives records only of partitions that it holds, while its lease has long to run. It
 gives up a partition only between two fetches, once all that was given of it is committed, or after a grace time. And
 what it was given counts only after `took`, so that a fetch whose caller was cancelled loses nothing.
+
+Where partitions end and others continue them, those begin once all that came before them is committed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from time import monotonic
-from typing import Protocol
+from typing import Any, Protocol
 
 from portable.aio._concurrency import Lock, sleep
 from portable.bridges import stays_sync
-from portable.errors import Closed
-from portable.group_state import GroupState
+from portable.errors import Closed, NotFound, ResourceNotFound
+from portable.group_state import FINISHED, GroupState
 from portable.records import START, Edge, Position, Record
 
-__all__ = ["GroupLedger", "PartitionMember", "PartitionSource"]
+__all__ = ["BranchingSource", "GroupLedger", "PartitionMember", "PartitionSource"]
 
 LOOK_EVERY = 0.25
-"""Seconds between two looks at a backend that gives no news."""
+"""Seconds between two looks at a backend that gives no news, unless the source has a `look_every` of its own."""
+
+LINEAGE_EVERY = 10.0
+"""Seconds between two looks for partitions that continue others; a member also looks when it finishes one."""
 
 
 class PartitionSource(Protocol):
@@ -40,6 +45,18 @@ class PartitionSource(Protocol):
 
     async def partitions(self, *, timeout: float) -> list[str]:
         """Give the names of the partitions."""
+        ...
+
+
+class BranchingSource(PartitionSource, Protocol):
+    """A source whose partitions end, and are continued by others."""
+
+    async def lineage(self, *, timeout: float) -> dict[str, tuple[str, ...]]:
+        """Give, by the name of each partition, the oldest first, those that it continues, gone ones included."""
+        ...
+
+    def ended(self, partition: str, position: str) -> bool:
+        """Whether reading found that nothing will ever be after a position's value; marked `@bridges.stays_sync`."""
         ...
 
 
@@ -111,6 +128,10 @@ class PartitionMember:
         self.heartbeat_every = lease / 3
         self.blocking = blocking
         self._source = source
+        # What has no `lineage` keeps the partitions that it has.
+        self._branching: Any = source if getattr(source, "lineage", None) is not None else None
+        self._look_every = float(getattr(source, "look_every", LOOK_EVERY))
+        self._lineage_at = 0.0
         self._ledger = ledger
         self._group = group
         self._member = member
@@ -128,6 +149,9 @@ class PartitionMember:
 
     async def join(self, start: Edge, *, timeout: float) -> None:
         """Make the group known, with the positions it starts from, if it is new; hold nothing yet."""
+        if self._branching is not None:
+            await self._join_branching(start, timeout)
+            return
         names = await self._source.partitions(timeout=timeout)
         state = await self._ledger.read(self._group, timeout=timeout)
         missing = [name for name in names if name not in state.partitions]
@@ -143,18 +167,22 @@ class PartitionMember:
         deadline = monotonic() + timeout
         async with self._busy:
             self._outstanding = set()
-            await self._take_part(timeout)
-            return await self._read(max_records, deadline)
+            while True:
+                await self._take_part(timeout)
+                records = await self._read(max_records, deadline)
+                # What ended a partition may be behind it already.
+                if records or not self._done():
+                    return records
 
     async def wait_fetch(self, max_records: int, *, timeout: float) -> list[Record[bytes]]:
         """As `fetch`, but look again and again for `timeout` seconds until there is a record."""
         deadline = monotonic() + timeout
         while True:
-            records = await self.fetch(max_records, timeout=max(LOOK_EVERY, deadline - monotonic()))
+            records = await self.fetch(max_records, timeout=max(self._look_every, deadline - monotonic()))
             left = deadline - monotonic()
             if records or left <= 0:
                 return records
-            await sleep(min(LOOK_EVERY, left))
+            await sleep(min(self._look_every, left))
 
     @stays_sync
     def took(self, records: Sequence[Record[bytes]]) -> None:
@@ -226,6 +254,8 @@ class PartitionMember:
         state = await self._ledger.read(self._group, timeout=timeout)
         total = 0
         for name, share in state.partitions.items():
+            if share.finished:
+                continue
             count = await self._source.backlog(name, share.position, timeout=timeout)
             if count is None:
                 return None
@@ -246,8 +276,22 @@ class PartitionMember:
             raise Closed("the consumer has left its group")
         state = await self._ledger.read(self._group, timeout=timeout)
         self._follow(state)
-        if self._must_change(state):
-            self._follow(await self._ledger.update(self._group, self._change, timeout=timeout))
+        done = self._done()
+        lineage: dict[str, tuple[str, ...]] | None = None
+        if self._branching is not None and (done or monotonic() >= self._lineage_at):
+            lineage = await self._branching.lineage(timeout=timeout)
+            self._lineage_at = monotonic() + LINEAGE_EVERY
+
+        def change(state: GroupState) -> None:
+            self._renew(state)
+            state.release(self._member, self._leaving())
+            if lineage is not None:
+                state.finish(self._member, done)
+                state.grow(lineage)
+            state.claim(self._member)
+
+        if done or self._must_change(state) or (lineage is not None and _outgrown(state, lineage)):
+            self._follow(await self._ledger.update(self._group, change, timeout=timeout))
 
     def _must_change(self, state: GroupState) -> bool:
         now = self._clock()
@@ -261,10 +305,33 @@ class PartitionMember:
     def _renew(self, state: GroupState) -> None:
         state.renew(self._member, self._clock(), self._lease)
 
-    def _change(self, state: GroupState) -> None:
-        self._renew(state)
-        state.release(self._member, self._leaving())
-        state.claim(self._member)
+    async def _join_branching(self, start: Edge, timeout: float) -> None:
+        lineage = await self._branching.lineage(timeout=timeout)
+        state = await self._ledger.read(self._group, timeout=timeout)
+        starts: dict[str, str] = {}
+        if not state.partitions and start is not START:
+            # What was continued has ended: all of it was before now.
+            ended = {parent for parents in lineage.values() for parent in parents}
+            for name in lineage:
+                starts[name] = FINISHED if name in ended else (await self._source.end(name, timeout=timeout)).value
+
+        def begin(state: GroupState) -> None:
+            if not state.partitions:
+                state.add(starts)
+            state.grow(lineage)
+
+        if not state.partitions or _outgrown(state, lineage):
+            await self._ledger.update(self._group, begin, timeout=timeout)
+
+    def _done(self) -> list[str]:
+        """Name the partitions that have ended, and of which everything is committed."""
+        if self._branching is None:
+            return []
+        return [
+            name
+            for name, held in self._held.items()
+            if held.given == held.committed and self._branching.ended(name, held.given)
+        ]
 
     def _leaving(self) -> list[str]:
         """Name the partitions to give up now."""
@@ -308,13 +375,24 @@ class PartitionMember:
             given = self._held[name].given
             after = Position(name, given) if given else START
             left = max(0.0, deadline - monotonic())
-            found = await self._source.read(name, after, max_records - len(records), timeout=left)
+            try:
+                found = await self._source.read(name, after, max_records - len(records), timeout=left)
+            except NotFound as error:
+                if self._branching is None or isinstance(error, ResourceNotFound):
+                    raise
+                # Its last record was kept for long enough; the next fetch sees what there is instead.
+                self._lineage_at = 0.0
+                continue
             if found:
                 self._outstanding.add(name)
                 records += found
                 if len(records) >= max_records:
                     break
         return records
+
+
+def _outgrown(state: GroupState, lineage: Mapping[str, Sequence[str]]) -> bool:
+    return bool(state.ready(lineage)) or any(name not in lineage for name in state.partitions)
 
 
 def _from(names: list[str], start: int) -> Iterable[str]:

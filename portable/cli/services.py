@@ -238,10 +238,10 @@ def restore(call: Call, name: str, file: Path) -> None:
 
 @command(services, "render", example="portable services render valkey")
 @click.argument("name")
-@click.option("--runtime", "on", default="process", show_default=True, help=_RUNTIME_HELP)
+@click.option("--runtime", "on", help=f"{_RUNTIME_HELP}  [default: the instance's, or process]")
 @click.option("--plan", help="How large it is.  [default: the manifest's first]")
 @assignments("--set", "given", help="A parameter; @FILE as the value reads it from a file, - from stdin.")
-def render(call: Call, name: str, on: str, plan: str | None, given: dict[str, str]) -> None:
+def render(call: Call, name: str, on: str | None, plan: str | None, given: dict[str, str]) -> None:
     """Print what is applied for an installed service, or would be for another: files, with secrets as ***."""
     engine = _services(call)
     parameters = _parameters(engine.catalogue.service(name).manifest, given) if given else {}

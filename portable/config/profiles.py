@@ -21,7 +21,7 @@ from portable.config.tables import (
     read_create,
 )
 from portable.contracts import CONTRACTS, Contract, SubscriptionContract
-from portable.errors import ConfigError, LimitExceeded
+from portable.errors import ConfigError, LimitExceeded, PortableError
 from portable.registry import Provider, provider, schemes
 from portable.urls import Url
 
@@ -73,7 +73,7 @@ class Profile:
         self.table = table
         self.source = source
         self.resources = resources
-        self._resolve = resolve or resolver(source.folder)
+        self._given = resolve
         self._undeclared = undeclared
 
     @classmethod
@@ -178,13 +178,14 @@ class Profile:
 
         Raises:
             ConfigError: it is not declared or bound, or its binding is wrong.
+            PortableError: a secret manager does not give what a reference names.
         """
         contract = self.contract(name, kind, contract_overrides)
         place = self.place(name, contract)
         try:
             bound = self._bound(name, kind, contract, place)
             self._check_names(bound, place)
-        except ConfigError as error:
+        except PortableError as error:
             if error.resource is None:
                 error.message = f"{self.source.where(place.keys)}: {error.message}"
                 error.resource = name
@@ -218,7 +219,7 @@ class Profile:
             ConfigError: one of them is not written as one, or nobody resolves it.
         """
         try:
-            resolved([place.at.url, place.at.options, place.own and place.own.options], self._resolve)
+            resolved([place.at.url, place.at.options, place.own and place.own.options], self._resolve())
         except ConfigError as error:
             raise self.source.error(place.keys, error.message) from None
 
@@ -256,6 +257,10 @@ class Profile:
             error.resource = bound.resource
             raise error
 
+    def _resolve(self) -> Resolve:
+        """Give what resolves the references of one binding."""
+        return self._given or resolver(self.source.folder)
+
     def _undeclared_contract(self, name: str, kind: str, overrides: dict[str, Any]) -> Contract:
         if self._undeclared == "refused":
             of_kind = [one for one, declared in self.resources.items() if declared.kind == kind]
@@ -270,11 +275,12 @@ class Profile:
 
     def _bound(self, name: str, kind: str, contract: Contract, place: Place) -> Bound:
         text = place.at.url or ""
-        parsed = parse_url(text, self._resolve)
+        resolve = self._resolve()
+        parsed = parse_url(text, resolve)
         written = default_url(parsed, kind, name) if place.by_default else parsed
         url = final_url(written, self.source.folder, kind)
         segments = self._provided(text, url.scheme, kind).place_segments
-        options = url.options | resolved(place.at.options, self._resolve)
+        options = url.options | resolved(place.at.options, resolve)
         written_names = written_options(text) | {key: holds_reference(of) for key, of in place.at.options.items()}
         shared = {}
         if place.of_topic or written is not parsed or (place.by_default and self._undeclared == "beside"):
@@ -282,9 +288,9 @@ class Profile:
             shared, options = options, {}
         own = place.own or Placed(place.at.keys)
         if place.own is not None and place.own is not place.at:
-            options = resolved(own.options, self._resolve)
+            options = resolved(own.options, resolve)
             written_names |= {key: holds_reference(of) for key, of in own.options.items()}
-        physical = resolved(own.name, self._resolve) or (physical_name(written, segments) if own is place.at else None)
+        physical = resolved(own.name, resolve) or (physical_name(written, segments) if own is place.at else None)
         physical = physical or name
         embedded = written.host is None
         create = own.create or place.at.create or self.table.create or ("if_missing" if embedded else "never")

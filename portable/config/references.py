@@ -3,7 +3,8 @@
 They are resolved when their resource is bound, not when the file is read, and what they give is shown nowhere: URLs
 and options print as they were written. `$${` stands for `${` itself. An adapter adds a scheme by an entry point in
 the group `portable.references`: its name is the scheme, its value `"module:function"` a function from what follows
-the colon to the secret.
+the colon to the secret. `#field` at the end of such a reference takes one field of a secret that is a JSON object; that
+part is not the function's to see.
 """
 
 from __future__ import annotations
@@ -50,7 +51,11 @@ _LARGEST_FILE = 1024 * 1024
 
 
 def resolver(folder: Path) -> Resolve:
-    """Make what resolves the references of a config whose relative paths start at `folder`."""
+    """Make what resolves the references of one binding, in a config whose relative paths start at `folder`.
+
+    It asks a secret manager once for each secret, so that several fields of one are of the same version.
+    """
+    secrets: dict[tuple[str, str], str] = {}
 
     def resolve(scheme: str, argument: str) -> str:
         if scheme == "env":
@@ -59,7 +64,11 @@ def resolver(folder: Path) -> Resolve:
             return _read(folder / argument, f"the file of ${{file:{argument}}}")
         if scheme == "binding":
             return read_binding_entry(*_entry_parts(argument))
-        return _from_adapter(scheme, argument)
+        name, field = _secret_parts(scheme, argument)
+        if (scheme, name) not in secrets:
+            secrets[scheme, name] = _from_adapter(scheme, name)
+        secret = secrets[scheme, name]
+        return secret if field is None else _field(secret, field, f"${{{scheme}:{argument}}}")
 
     return resolve
 
@@ -211,6 +220,7 @@ def check_reference(scheme: str, argument: str) -> None:
     elif scheme == "binding":
         _entry_parts(argument)
     elif scheme != "file":
+        _secret_parts(scheme, argument)
         _function(scheme)
 
 
@@ -226,6 +236,28 @@ def _entry_parts(argument: str) -> tuple[str, str]:
     if not _ENTRY.fullmatch(name) or not _ENTRY.fullmatch(key):
         raise ConfigError("a binding reference is written ${binding:name/key}")
     return name, key
+
+
+def _secret_parts(scheme: str, argument: str) -> tuple[str, str | None]:
+    name, separator, field = argument.partition("#")
+    if not name or (separator and not field):
+        raise ConfigError(f"a reference to a secret is written ${{{scheme}:NAME}}, or ${{{scheme}:NAME#field}}")
+    return name, field or None
+
+
+def _field(secret: str, field: str, reference: str) -> str:
+    try:
+        fields = msgspec.json.decode(secret)
+    except (msgspec.DecodeError, RecursionError):
+        fields = None
+    if not isinstance(fields, dict):
+        raise ConfigError(f"{reference}: the secret is no JSON object, so it has no fields")
+    if field not in fields:
+        raise ConfigError(f"{reference}: the secret has no field {field!r}")
+    value = fields[field]
+    if not isinstance(value, (str, int, float)):
+        raise ConfigError(f"{reference}: the field is neither text, nor a number, nor a boolean")
+    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
 
 
 def _from_environment(argument: str) -> str:
@@ -276,8 +308,11 @@ def _from_adapter(scheme: str, argument: str) -> str:
     resolve = _function(scheme)
     try:
         return str(resolve.load()(argument))
-    except PortableError:
+    except PortableError as error:
+        error.message = f"${{{scheme}:{argument}}}: {error.message}"
         raise
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"${{{scheme}:…}} needs the package {error.name!r}{_install(scheme)}") from error
     except Exception as error:  # whatever a vendor raises; its text may hold what must not be shown
         raise ConfigError(f"${{{scheme}:{argument}}} was not resolved: {type(error).__name__}") from error
 
@@ -289,9 +324,10 @@ def _function(scheme: str) -> EntryPoint:
     if scheme in points.names:
         return points[scheme]
     if scheme in _EXTRAS:
-        raise ConfigError(
-            f"no installed package resolves ${{{scheme}:…}}; "
-            f"install it with: pip install 'portable-cloud[{_EXTRAS[scheme]}]'"
-        )
+        raise ConfigError(f"no installed package resolves ${{{scheme}:…}}{_install(scheme)}")
     known = {*_BUILT_IN, *_EXTRAS, *points.names}
     raise ConfigError(f"nobody resolves ${{{scheme}:…}}{nearest(scheme, known, write='${{{}:…}}')}")
+
+
+def _install(scheme: str) -> str:
+    return f"; install it with: pip install 'portable-cloud[{_EXTRAS[scheme]}]'" if scheme in _EXTRAS else ""

@@ -16,6 +16,7 @@ from portable.services.templates import SCOPES, references
 
 __all__ = ["Finding", "check", "findings"]
 
+_OF_THIS_MACHINE = {"service", "software"}
 _PINNED = {"pypi": "==", "npm": "@", "maven": ":", "go": "@", "crates": "@"}
 
 
@@ -55,6 +56,7 @@ def findings(service: Service) -> Iterator[Finding]:
 
 def _errors(service: Service) -> Iterator[tuple[Keys, str]]:
     manifest = service.manifest
+    yield from _license_errors(manifest.license)
     if service.repository != "installed" and service.folder.name != manifest.name:
         yield ("name",), f"the folder is called {service.folder.name!r}; give both the same name"
     if not (service.folder / "README.md").is_file():
@@ -84,6 +86,20 @@ def _errors(service: Service) -> Iterator[tuple[Keys, str]]:
                 ("process", "setup", str(number)),
                 f"no volume {setup.volume!r}{nearest(setup.volume, manifest.volumes)}",
             )
+
+
+def _license_errors(expression: str) -> Iterator[tuple[Keys, str]]:
+    try:
+        from packaging.licenses import (  # noqa: PLC0415 (of an extra)
+            InvalidLicenseExpression,
+            canonicalize_license_expression,
+        )
+    except ImportError:
+        raise ConfigError("checking a service needs packaging: pip install 'portable-cloud[services]'") from None
+    try:
+        canonicalize_license_expression(expression)
+    except InvalidLicenseExpression as error:
+        yield ("license",), f"{expression!r} is no SPDX expression, such as BSD-3-Clause: {error}"
 
 
 def _parameter_errors(manifest: Manifest) -> Iterator[tuple[Keys, str]]:
@@ -212,7 +228,9 @@ def _reference_errors(manifest: Manifest, text: str, keys: Keys) -> Iterator[tup
         "binding": manifest.dependencies,
     }
     for scope, name in found:
-        if scope not in SCOPES:
+        if scope in _OF_THIS_MACHINE and keys[0] != "process" and manifest.container is not None:
+            yield keys, f"${{{scope}}} is a folder of this machine, which no container has"
+        elif scope not in SCOPES:
             yield keys, f"${{{scope}:…}} is nothing{nearest(scope, SCOPES, write='${{{}:…}}')}"
         elif scope == "command":
             yield from _command_errors(manifest, name, keys)

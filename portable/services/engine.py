@@ -256,7 +256,7 @@ class Services:
         self,
         name: str,
         *,
-        on: str = "process",
+        on: str | None = None,
         plan: str | None = None,
         parameters: Mapping[str, Value] | None = None,
     ) -> dict[str, str]:
@@ -264,7 +264,7 @@ class Services:
 
         Args:
             name: the instance's name, or that of a service in the repositories.
-            on: the runtime, for a service.
+            on: the runtime, for a service; `process` where it is not said.
             plan: the plan, for a service.
             parameters: values of the manifest's parameters, for a service.
 
@@ -273,14 +273,20 @@ class Services:
 
         Raises:
             NotFound: there is neither.
+            PreconditionFailed: the instance is on another runtime.
         """
         instance = stored(self.home, name) if re.fullmatch(NAME, name) else None
         if instance is None:
             service = self.catalogue.service(name)
             check(service)
-            wish = Wish(service=service, name=service.name, on=on, plan=plan, parameters=parameters or {})
+            wish = Wish(service=service, name=service.name, on=on or "process", plan=plan, parameters=parameters or {})
             wish.check()
             instance = planned(self.home, wish)
+        elif on not in {None, instance.record.runtime}:
+            raise PreconditionFailed(
+                f"{name} is installed on {instance.record.runtime}; leave the runtime out to see what is applied, or "
+                f"name another service to see what would be"
+            )
         return runtime(instance.record.runtime).render(instance)
 
     def backup(self, name: str, target: Path, *, report: Report = _silent) -> Backup:

@@ -321,7 +321,7 @@ class Provided(Strict, frozen=True, kw_only=True):
 
     Attributes:
         uri: the binding URL, where it is not the service's own.
-        suites: whether the conformance suite of the kind is passed.
+        conforms: whether the conformance suite of the kind is passed.
     """
 
     uri: Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9+.-]*:")] | None = None

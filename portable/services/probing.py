@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-from portable.errors import DeadlineExceeded, PortableError, Unavailable
+from portable.errors import ConfigError, DeadlineExceeded, PortableError, Unavailable
 from portable.quantities import Duration
 from portable.services.manifest import Probe, Step
 from portable.services.templates import Lookup, expanded
@@ -97,18 +97,21 @@ def wait_until(question: Callable[[], None], *, timeout: float, alive: Callable[
     """Ask until the answer is good.
 
     Args:
-        question: raises a `PortableError` while it is not.
+        question: raises a `PortableError` while it is not, of which a `ConfigError` will not pass.
         timeout: how long, in seconds.
         alive: raises where waiting is in vain, as the server has ended.
 
     Raises:
         Unavailable: the answer was not good in time; the message holds the last one.
+        ConfigError: the question is none.
     """
     end = time.monotonic() + timeout
     tries = 0
     while True:
         try:
             question()
+        except ConfigError:
+            raise
         except PortableError as error:
             alive()
             if time.monotonic() >= end:

@@ -46,6 +46,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
         revision: the manifest's revision.
         sha256: the digest of its folder.
         archive: the archive's name, beside the index.
+        earlier: the digest of each revision before this one.
     """
 
     name: str
@@ -53,6 +54,12 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     revision: int
     sha256: str
     archive: str
+    earlier: dict[int, str] = {}
+
+    @property
+    def published(self) -> dict[int, str]:
+        """The digest of each revision there ever was."""
+        return {**self.earlier, self.revision: self.sha256}
 
 
 class Index(msgspec.Struct, frozen=True, kw_only=True):
@@ -92,7 +99,7 @@ def publish(services: Sequence[Service], target: Path) -> Index:
 
     Raises:
         ConfigError: a service is wrong.
-        AlreadyExists: a revision was published before with other content.
+        AlreadyExists: a revision was published before with other content, or a later one was.
     """
     make_folder(target)
     known = {one.name: one for one in _read_index(target.as_posix()).services} if (target / _INDEX).exists() else {}
@@ -100,16 +107,27 @@ def publish(services: Sequence[Service], target: Path) -> Index:
         check(service)
         manifest = service.manifest
         seen = digest(service.folder)
-        before = known.get(manifest.name)
-        if before is not None and before.revision == manifest.revision and before.sha256 != seen:
+        published = known[manifest.name].published if manifest.name in known else {}
+        if published.get(manifest.revision, seen) != seen:
             raise AlreadyExists(
                 f"revision {manifest.revision} of {manifest.name} was published with other content; "
                 f"raise `revision` in {service.source.path}"
             )
+        if (latest := max(published, default=0)) > manifest.revision:
+            raise AlreadyExists(
+                f"revision {latest} of {manifest.name} is published already; "
+                f"raise `revision` in {service.source.path} beyond it"
+            )
+        published.pop(manifest.revision, None)
         archive = f"{manifest.name}-{manifest.revision}.tar.gz"
         write_private(target / archive, _packed(service.folder), mode=0o644)
         known[manifest.name] = Entry(
-            name=manifest.name, version=manifest.version, revision=manifest.revision, sha256=seen, archive=archive
+            name=manifest.name,
+            version=manifest.version,
+            revision=manifest.revision,
+            sha256=seen,
+            archive=archive,
+            earlier=published,
         )
     index = Index(services=[known[name] for name in sorted(known)])
     write_private(target / _INDEX, msgspec.json.format(msgspec.json.encode(index), indent=2), mode=0o644)
@@ -142,7 +160,8 @@ def add(home: Home, name: str, source: str) -> Added:
     Raises:
         InvalidArgument: the name or URL is none.
         AlreadyExists: another repository has the name.
-        IntegrityError: an archive is not what the index says, or a revision has changed: nothing is added.
+        IntegrityError: an archive is not what the index says, a revision has changed, or an older one is back: nothing
+            is added.
         Unavailable: it cannot be read.
     """
     if not name.replace("-", "").isalnum() or not name.islower() or name == built_in().name:
@@ -154,15 +173,15 @@ def add(home: Home, name: str, source: str) -> Added:
         if before is not None and before.source != source:
             raise AlreadyExists(f"the repository {name} is of {before.source}; remove it first, or take another name")
         index = _read_index(source)
-        _check_unchanged(name, before, index)
+        services = [_checked(name, before, entry) for entry in index.services]
         parent = home.folder / "repositories"
         make_folder(parent)
         new = Path(tempfile.mkdtemp(dir=parent, prefix=".new-"))
         try:
             new.chmod(0o755)
-            for entry in index.services:
+            for entry in services:
                 _unpack(source, entry, new / entry.name)
-            found = Added(name=name, source=source, services=index.services)
+            found = Added(name=name, source=source, services=services)
             write_private(new / _NOTE, msgspec.json.encode(found), mode=0o644)
             gone = parent / f".gone-{name}"
             shutil.rmtree(gone, ignore_errors=True)
@@ -178,14 +197,26 @@ def add(home: Home, name: str, source: str) -> Added:
     return found
 
 
-def _check_unchanged(name: str, before: Added | None, index: Index) -> None:
-    known = {(one.name, one.revision): one.sha256 for one in (before.services if before is not None else ())}
-    for entry in index.services:
-        if known.get((entry.name, entry.revision), entry.sha256) != entry.sha256:
+def _checked(name: str, before: Added | None, entry: Entry) -> Entry:
+    """Compare a service with what was seen of it before, and give it with all that ever was."""
+    seen: dict[int, str] = {}
+    for one in before.services if before is not None else ():
+        if one.name == entry.name:
+            seen = one.published
+    for number, sha256 in entry.published.items():
+        if seen.get(number, sha256) != sha256:
             raise IntegrityError(
-                f"revision {entry.revision} of {entry.name} in the repository {name} has changed since it was added: "
+                f"revision {number} of {entry.name} in the repository {name} has changed since it was added: "
                 f"published revisions never do, so it was tampered with; nothing was taken over"
             )
+    if (latest := max(seen, default=0)) > entry.revision:
+        raise IntegrityError(
+            f"the repository {name} has revision {entry.revision} of {entry.name} where it had {latest}: "
+            f"published revisions never go back, so it was tampered with; nothing was taken over"
+        )
+    earlier = {**seen, **entry.earlier}
+    earlier.pop(entry.revision, None)
+    return msgspec.structs.replace(entry, earlier=earlier)
 
 
 def _unpack(source: str, entry: Entry, target: Path) -> None:

@@ -73,6 +73,9 @@ def test_the_life_of_a_service(command: Command, project: Path, tmp_path: Path) 
     assert row["endpoints"]["main"] in table
     assert parsed(command("binding", "orders", "--show-secrets", "--json"))["binding"]["password"] == "hunter22"  # noqa: S105 (of the test)
     assert "hunter22" not in done(command("render", "orders"))
+    code, _, err = command("render", "orders", "--runtime", "docker")
+    assert code != 0
+    assert "orders is installed on process" in err
     assert "echo: ready" in done(command("logs", "orders"))
     assert json.loads(done(command("logs", "orders", "-n", "1", "--json")))["line"]
 

@@ -11,6 +11,7 @@ from redis.backoff import FullJitterBackoff
 from redis.exceptions import NoScriptError, ReadOnlyError, RedisError, ResponseError
 
 from portable.bindings import Binding
+from portable.capabilities import Durability
 from portable.errors import Closed, DeadlineExceeded, PortableError, Unavailable, Unsupported
 from portable_redis.aio import _concurrency as face
 from portable_redis.aio.clients import made_client
@@ -48,6 +49,8 @@ class Server:
         self._backoff = FullJitterBackoff(base=SHORTEST_PAUSE, cap=LONGEST_PAUSE)
         self._client: Any = None
         self._pool: Any = None
+        # What gives tokens, where that is how connections log in.
+        self._logins: Any = None
         self._slots = face.Slots(binding.options.max_connections)
         self._batches = face.Batches(self._lend, self._give_back)
         # Those at hand, the last used first; and all there are.
@@ -55,7 +58,7 @@ class Server:
         self._all: list[Any] = []
         self._closed = False
         self._ahead = 0.0
-        self.durability = "process"
+        self.durability: Durability = "process"
 
     @property
     def client(self) -> Any:
@@ -78,6 +81,8 @@ class Server:
         if self._client is None:
             try:
                 self._client, self._pool = await made_client(self._binding, self._nodes)
+                if self._pool is not None:
+                    self._logins = self._pool.connection_kwargs.get("credential_provider")
             except FAILURES as error:
                 raise translated(error) from error
         await self._learn()
@@ -244,7 +249,7 @@ class Server:
             connection = self._pool.make_connection()
             self._all.append(connection)
         else:
-            if await face.is_alive(connection):
+            if await face.is_alive(connection) and (self._logins is None or monotonic() < connection.login_until):
                 return connection
             await face.disconnect(connection)
         try:
@@ -256,6 +261,8 @@ class Server:
             await face.disconnect(connection)
             self._idle.append(connection)
             raise
+        if self._logins is not None:
+            connection.login_until = self._logins.until
         return connection
 
     def _given_up(self, failure: BaseException) -> Exception:

@@ -86,7 +86,7 @@ def test_file_urls_are_absolute():
         ("queue", "sqlite:\ud800", "surrogate"),
         ("queue", "sqlit:a", "did you mean sqlite:?"),
         ("queue", "file:a", "file: serves no queue"),
-        ("collection", "cosmos://people", "pip install 'portable-cloud[azure]'"),
+        ("queue", "servicebus://people", "pip install 'portable-cloud[azure]'"),
         ("queue", "acme://h:99999/x", "the port in the acme: URL is not a number"),
         ("queue", "acme://h:²/x", "the port in the acme: URL is not a number"),
         ("queue", "acme://h/x?a=1&a=2", "the option 'a' stands twice"),

@@ -135,9 +135,13 @@ def test_a_missing_reference_is_named_alone(secret):
         ("acme://h/${binding:db/..}", "a binding reference is written"),
         ("acme://h/${binding:db/key}", "$SERVICE_BINDING_ROOT is not set, so there is no binding 'db'"),
         ("acme://h/${envv:X}", "nobody resolves ${envv:…}; did you mean ${env:…}?"),
-        ("acme://h/${aws-secret:X}", "pip install 'portable-cloud[aws]'"),
-        ("acme://h/${gcp-secret:X}", "pip install 'portable-cloud[gcp]'"),
-        ("acme://h/${azure-secret:X}", "pip install 'portable-cloud[azure]'"),
+        ("acme://h/${vault:}", "a reference to a secret is written ${vault:NAME}, or ${vault:NAME#field}"),
+        ("acme://h/${vault:X#}", "a reference to a secret is written ${vault:NAME}, or ${vault:NAME#field}"),
+        ("acme://h/${aws-secret:#x}", "a reference to a secret is written ${aws-secret:NAME}"),
+        ("acme://h/${aws-secret:?region=x}", "${aws-secret:?region=x}: the reference names no secret"),
+        ("acme://h/${aws-secret:X?regoin=x}", "no option 'regoin'; it can be endpoint, profile, region, version"),
+        ("acme://h/${aws-secret:X?region=x&region=y}", "an option of the reference stands twice"),
+        ("acme://h/${aws-secret:X?region}", "what follows the ? of a reference is written option=value"),
         ("acme://h/${vault:X}", "pip install 'portable-cloud[vault]'"),
     ],
 )
@@ -175,8 +179,14 @@ def secrets(monkeypatch):
             raise Unavailable("the secret manager is away")
         if name == "bug":
             raise KeyError("hunter2")
+        if name == "lacking":
+            raise ModuleNotFoundError("no acme", name="acme_client")
+        if name.startswith("json/"):
+            readings.append(name)
+            return JSON[name]
         return f"value of {name}"
 
+    readings: list[str] = []
     vars(module)["read"] = read
     monkeypatch.setitem(__import__("sys").modules, "acme_secrets", module)
     point = metadata.EntryPoint("acme-secret", "acme_secrets:read", "portable.references")
@@ -186,15 +196,63 @@ def secrets(monkeypatch):
         "entry_points",
         lambda **how: metadata.EntryPoints([point]) if how == {"group": "portable.references"} else real(**how),
     )
+    return readings
+
+
+JSON = {
+    "json/db": '{"user": "a:b", "password": "p@ss", "port": 5432, "ratio": 0.5, "tls": false, "deep": [1], "no": null}',
+    "json/list": '["hunter2"]',
+    "json/text": "hunter2",
+    "json/deep": "[" * 100_000,
+}
+
+
+def test_fields_of_a_secret_come_from_one_reading(secrets):
+    url = bound(
+        "acme://${acme-secret:json/db#user}:${acme-secret:json/db#password}@h:${acme-secret:json/db#port}/x", "main"
+    ).url
+    assert (url.username, url.password, url.port) == ("a:b", "p@ss", 5432)
+    assert (
+        str(url) == "acme://${acme-secret:json/db#user}:${acme-secret:json/db#password}@h:${acme-secret:json/db#port}/x"
+    )
+    assert len(secrets) == 1
+    found = bound({"url": "acme://h/x", "a": "${acme-secret:json/db#ratio}", "b": "${acme-secret:json/db#tls}"}, "main")
+    assert found.options == {"a": "0.5", "b": "false"}
+    assert len(secrets) == 2
+
+
+@pytest.mark.usefixtures("secrets")
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ("json/db#gone", "the secret has no field 'gone'"),
+        ("json/db#deep", "the field is neither text, nor a number, nor a boolean"),
+        ("json/db#no", "the field is neither text, nor a number, nor a boolean"),
+        ("json/list#x", "the secret is no JSON object, so it has no fields"),
+        ("json/text#x", "the secret is no JSON object, so it has no fields"),
+        ("json/deep#x", "the secret is no JSON object, so it has no fields"),
+    ],
+)
+def test_a_field_that_is_not_there_is_named_without_the_secret(written, said):
+    message = refused(f"acme://h/${{acme-secret:{written}}}")
+    assert f"${{acme-secret:{written}}}: {said}" in message
+    assert "hunter2" not in message
+
+
+@pytest.mark.usefixtures("secrets")
+@pytest.mark.parametrize("extra", ["aws", "gcp", "azure"])
+def test_what_resolves_a_secret_can_be_installed(extra):
+    assert f"pip install 'portable-cloud[{extra}]'" in refused(f"acme://h/${{{extra}-secret:X}}")
 
 
 @pytest.mark.usefixtures("secrets")
 def test_adapters_bring_secret_managers():
     assert bound("acme://app:${acme-secret:prod/db}@h/x", "main").url.password == "value of prod/db"  # noqa: S105 (what was planted)
-    with pytest.raises(Unavailable, match="away"):
+    with pytest.raises(Unavailable, match=r"^jobs: .*\$\{acme-secret:down\}: the secret manager is away"):
         bound("acme://h/${acme-secret:down}")
     assert "${acme-secret:bug} was not resolved: KeyError" in refused("acme://h/${acme-secret:bug}")
     assert "hunter2" not in refused("acme://h/${acme-secret:bug}")
+    assert "${acme-secret:…} needs the package 'acme_client'" in refused("acme://h/${acme-secret:lacking}")
     assert "did you mean ${acme-secret:…}?" in refused("acme://h/${acme-secrt:x}")
 
 

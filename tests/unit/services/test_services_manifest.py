@@ -68,6 +68,8 @@ def test_a_wrong_manifest_is_named_by_its_place(write: Write, old: str, new: str
         ('volume = "data"', 'volume = "date"', "no volume 'date'; did you mean data?"),
         ('port = "main"', 'port = "mian"', "no port 'mian'; did you mean main?"),
         ('expect = "PONG"', 'expect = "("', "is no regular expression"),
+        ('license = "Apache-2.0"', 'license = "Apache 2"', "'Apache 2' is no SPDX expression, such as BSD-3-Clause"),
+        ("[probes.ready]", '[container]\ncommand = ["${software}"]\n\n[probes.ready]', "which no container has"),
         ("parameters = { level = 2 }", "parameters = { levels = 2 }", "no parameter 'levels'; did you mean level?"),
         ("parameters = { level = 2 }", "parameters = { level = 10 }", "parameter level: 10 must be at most 9"),
         ("default = 3", 'default = "3"', "parameter level: '3' is no integer"),

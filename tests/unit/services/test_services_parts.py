@@ -246,6 +246,12 @@ def test_waiting_ends_with_the_last_answer_or_when_it_is_in_vain() -> None:
     with pytest.raises(Unavailable, match="it ended"):
         wait_until(never, timeout=60, alive=dead)
 
+    def wrong() -> None:
+        raise ConfigError("no question")
+
+    with pytest.raises(ConfigError, match="no question"):
+        wait_until(wrong, timeout=60, alive=lambda: None)
+
 
 def test_servers_do_not_run_as_root(monkeypatch: pytest.MonkeyPatch) -> None:
     if os.geteuid() == 0:

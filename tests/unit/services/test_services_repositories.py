@@ -111,6 +111,29 @@ def test_a_published_revision_never_changes(published: Path, write: Write, proje
     assert add(home, "acme", str(published)).services[0].revision == 2
 
 
+def test_a_published_revision_never_comes_back(published: Path, write: Write, project: Path) -> None:
+    home = Home(project)
+    add(home, "acme", str(published))
+    publish([write(("revision = 1", "revision = 2"))], published)
+    add(home, "acme", str(published))
+    with pytest.raises(AlreadyExists, match="revision 1 of demo was published with other content"):
+        publish([write(("A demonstration", "A trap"))], published)
+    with pytest.raises(AlreadyExists, match="revision 2 of demo is published already; raise `revision`"):
+        publish([write()], published)
+    publish([write(("revision = 1", "revision = 3"))], published)
+    for revision, changed, message in (
+        (1, "A demonstration", "has revision 1 of demo where it had 2"),
+        (2, "A trap", "revision 2 of demo in the repository acme has changed"),
+    ):
+        (published / "index.json").unlink()
+        publish([write(("revision = 1", f"revision = {revision}"), ("A demonstration", changed))], published)
+        with pytest.raises(IntegrityError, match=message):
+            add(home, "acme", str(published))
+    (published / "index.json").unlink()
+    publish([write(("revision = 1", "revision = 3"))], published)
+    assert set(add(home, "acme", str(published)).services[0].published) == {1, 2, 3}
+
+
 def test_a_tampered_archive_is_refused(published: Path, write: Write, project: Path) -> None:
     other = published.with_name("elsewhere")
     publish([write(("A demonstration", "A trap"))], other)
