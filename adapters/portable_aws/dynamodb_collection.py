@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from time import monotonic, sleep
 from typing import Any, TypeVar
 
 import msgspec
 
+from portable.backoff import Backoff, ChangedError, until_unchanged
 from portable.bindings import Binding
 from portable.capabilities import CollectionCapabilities
 from portable.changes import Change
 from portable.contracts import CollectionContract
 from portable.document_layout import DocumentLayout
 from portable.document_order import BEYOND, encode, place, spans
-from portable.document_values import expiry, find
+from portable.document_places import count_alive, place_of
+from portable.document_values import expiry
 from portable.document_writes import DocumentId, Modify, Remove, Save, Stored, Verify, Write, outcome, refused
-from portable.errors import DeadlineExceeded, LimitExceeded, PortableError, ResourceNotFound
+from portable.errors import DeadlineExceeded, LimitExceeded, PortableError, ResourceNotFound, Throttled
 from portable.query_plan import Plan, SortPosition
-from portable_aws.dynamodb_items import ALL, index_columns, item_of, key_of, order_of, stored
+from portable_aws.dynamodb_items import ALL, index_columns, item_of, key_of, stored
 from portable_aws.dynamodb_ranges import Range, cut
 from portable_aws.dynamodb_table import Table
 from portable_aws.regional import Regional, RegionalOptions
@@ -28,25 +29,22 @@ from portable_aws.service_errors import FAILURES, code_of, translated, translati
 __all__ = ["DynamoDbCollection", "DynamoDbOptions"]
 
 T = TypeVar("T")
+_Identity = tuple[str, str]
 
 LARGEST = 380_000
 """Bytes of a document as JSON: DynamoDB's 400 KB an item has to hold keys and names, too."""
 
 BATCH, READ_AT_ONCE, TRANSACTION = 25, 100, 100
-SHORTEST_PAUSE, LONGEST_PAUSE = 0.005, 0.5
 
 LEARN_EVERY = 5.0
 """Seconds: a writer looks that often for indexes that others have added."""
 
+_BUSY = "the table is too busy; try again"
 _ALIVE = "(attribute_not_exists(expires) OR expires > :now)"
 
 
 class DynamoDbOptions(RegionalOptions, frozen=True, kw_only=True):
     """`dynamodb://table-name?region=eu-west-1`."""
-
-
-class _ChangedError(Exception):
-    """Somebody else wrote meanwhile."""
 
 
 class DynamoDbCollection:
@@ -151,7 +149,7 @@ class DynamoDbCollection:
         self._learn()
         with translating():
             if isinstance(write, Modify):
-                return self._repeated(lambda: self._modify(write), timeout)
+                return until_unchanged(lambda _: self._modify(write), timeout)
             try:
                 if isinstance(write, Save):
                     return self._put(write)
@@ -196,7 +194,7 @@ class DynamoDbCollection:
         if len(writes) > TRANSACTION:
             raise LimitExceeded(f"a transaction of DynamoDB holds {TRANSACTION} writes at most, not {len(writes)}")
         with translating():
-            self._repeated(lambda: self._attempt(writes, timeout), timeout)
+            until_unchanged(lambda left: self._attempt(writes, left), timeout)
 
     def query(self, plan: Plan, *, after: SortPosition | None, limit: int, timeout: float) -> list[Stored]:  # noqa: ARG002 (the client bounds its calls)
         """Give the next documents of a plan."""
@@ -214,13 +212,7 @@ class DynamoDbCollection:
     def count(self, plan: Plan, *, timeout: float) -> int:
         """Count the documents of a plan; where documents expire, by looking at each."""
         if self._contract.ttl is not None:
-            total, after = 0, None
-            while page := self.query(plan, after=after, limit=1000, timeout=timeout):
-                total += len(page)
-                open_field = plan.index[len(plan.equals)] if len(plan.equals) < len(plan.index) else None
-                value = None if open_field is None else find(page[-1].data, open_field)
-                after = SortPosition(value, page[-1].id)
-            return total
+            return count_alive(lambda after, most: self.query(plan, after=after, limit=most, timeout=timeout), plan)
         whole = not plan.index and plan.partition is None
         with translating():
             ranges = [Range.everything()] if whole else self._asked(plan, None)
@@ -271,7 +263,7 @@ class DynamoDbCollection:
         try:
             return self._put(msgspec.structs.replace(save, revision=current.revision))
         except self._client.exceptions.ConditionalCheckFailedException as error:
-            raise _ChangedError from error
+            raise ChangedError from error
 
     def _attempt(self, writes: Sequence[Write], timeout: float) -> None:
         found = dict(zip((one.id for one in writes), self._seen([one.id for one in writes], timeout), strict=True))
@@ -291,15 +283,15 @@ class DynamoDbCollection:
             else:
                 entries.append({"Delete": {**condition, "Key": self._key(write.id)}})
         try:
-            self._regional.client("dynamodb", repeats=False).transact_write_items(TransactItems=entries)
+            self._once.transact_write_items(TransactItems=entries)
         except self._client.exceptions.TransactionCanceledException as error:
             reasons = {one.get("Code", "None") for one in error.response.get("CancellationReasons", ())}
             if reasons & {"ConditionalCheckFailed", "TransactionConflict"}:
-                raise _ChangedError from error
+                raise ChangedError from error
             raise
         except self._client.exceptions.ClientError as error:
             if code_of(error) in {"TransactionInProgressException", "TransactionConflictException"}:
-                raise _ChangedError from error
+                raise ChangedError from error
             raise
 
     def _together(
@@ -325,36 +317,50 @@ class DynamoDbCollection:
                 results[index] = error
         for start in range(0, len(requests), BATCH):
             chunk, whose = requests[start : start + BATCH], sent[start : start + BATCH]
-            try:
-                self._in_batch(chunk, deadline)
-            except FAILURES as error:
-                for index in whose:
-                    results[index] = translated(error)
-            except PortableError as error:
-                for index in whose:
-                    results[index] = error
+            left = {_identity(request): index for request, index in zip(chunk, whose, strict=True)}
+            failure = self._in_batch(chunk, left, deadline)
+            for index in left.values():
+                results[index] = failure
 
-    def _in_batch(self, requests: list[dict[str, Any]], deadline: float) -> None:
-        pause = SHORTEST_PAUSE
-        while requests:
-            answer = self._client.batch_write_item(RequestItems={self._name: requests})
-            requests = answer.get("UnprocessedItems", {}).get(self._name, [])
-            if requests:
-                _rest(pause, deadline)
-                pause = min(2 * pause, LONGEST_PAUSE)
+    def _in_batch(
+        self, requests: list[dict[str, Any]], left: dict[_Identity, int], deadline: float
+    ) -> PortableError | None:
+        """Write what is left of a batch until nothing is; where that fails, say why.
+
+        Args:
+            requests: the entries of the batch.
+            left: which write each of them is; those that are done are taken out.
+            deadline: when to give up.
+        """
+        backoff = Backoff(deadline - monotonic(), _BUSY)
+        while left:
+            try:
+                answer = self._client.batch_write_item(RequestItems={self._name: requests})
+                requests = answer.get("UnprocessedItems", {}).get(self._name, [])
+                for done in left.keys() - {_identity(request) for request in requests}:
+                    del left[done]
+                if left:
+                    backoff.rest()
+            except FAILURES as error:
+                return translated(error)
+            except DeadlineExceeded:
+                return Throttled(_BUSY)
+        return None
 
     # Reading.
 
     def _read(self, ids: Sequence[DocumentId], deadline: float) -> Iterator[dict[str, Any]]:
         keys = [self._key(id_) for id_ in ids]
-        pause = SHORTEST_PAUSE
+        backoff = Backoff(deadline - monotonic(), _BUSY)
         while keys:
             answer = self._client.batch_get_item(RequestItems={self._name: {"Keys": keys, "ConsistentRead": True}})
             yield from answer["Responses"].get(self._name, ())
             keys = answer.get("UnprocessedKeys", {}).get(self._name, {}).get("Keys", [])
             if keys:
-                _rest(pause, deadline)
-                pause = min(2 * pause, LONGEST_PAUSE)
+                try:
+                    backoff.rest()
+                except DeadlineExceeded:
+                    raise Throttled(_BUSY) from None
 
     def _seen(self, ids: Sequence[DocumentId], timeout: float) -> list[dict[str, Any] | None]:
         """Give items as they are, expired ones too."""
@@ -416,7 +422,7 @@ class DynamoDbCollection:
             )
             for low, high in spans(plan, after=BEYOND)
         ]
-        start = None if after is None else {"B": place(plan, after.value)[len(first) :] + order_of(after.id)}
+        start = None if after is None else {"B": place(plan, after.value)[len(first) :] + place_of(after.id)}
         yield from cut(ranges, start, plan)
 
     def _partitions(self, plan: Plan, after: SortPosition | None) -> Iterator[str]:
@@ -445,7 +451,11 @@ class DynamoDbCollection:
 
     def _conditional(self, how: dict[str, Any]) -> Any:
         """Give the client: one that repeats nothing where a second attempt would meet the first."""
-        return self._regional.client("dynamodb", repeats=not how)
+        return self._once if how else self._client
+
+    @property
+    def _once(self) -> Any:
+        return self._regional.client("dynamodb", repeats=False, refused=True)
 
     @property
     def _table(self) -> Table:
@@ -468,15 +478,6 @@ class DynamoDbCollection:
                 found = self._table.layout()
             if found is not None:
                 self._know(found.wanted(self._contract))
-
-    def _repeated(self, attempt: Callable[[], T], timeout: float) -> T:
-        deadline, pause = monotonic() + timeout, SHORTEST_PAUSE
-        while True:
-            try:
-                return attempt()
-            except _ChangedError:
-                _rest(pause, deadline)
-                pause = min(2 * pause, LONGEST_PAUSE)
 
     def _fill(self, layout: DocumentLayout) -> None:
         """Write anew what was written under an older layout."""
@@ -508,8 +509,7 @@ class DynamoDbCollection:
             return
 
 
-def _rest(pause: float, deadline: float) -> None:
-    """Wait a little, so that others get through."""
-    if monotonic() + pause > deadline:
-        raise DeadlineExceeded("others wrote to the same all the time, or the table is too busy; try again")
-    sleep(random.uniform(0, pause))  # noqa: S311 (spreads load, hides nothing)
+def _identity(request: dict[str, Any]) -> _Identity:
+    """Give the key of what an entry of a batch writes or deletes."""
+    key = request["PutRequest"]["Item"] if "PutRequest" in request else request["DeleteRequest"]["Key"]
+    return key["pk"]["S"], key["sk"]["S"]

@@ -7,7 +7,8 @@ from typing import Any
 
 from portable import document_json
 from portable.document_layout import DocumentLayout
-from portable.document_order import encode, index_key
+from portable.document_order import index_key
+from portable.document_places import place_of
 from portable.document_writes import DocumentId, Save, Stored
 from portable.errors import IntegrityError, LimitExceeded
 
@@ -19,7 +20,6 @@ __all__ = [
     "index_columns",
     "item_of",
     "key_of",
-    "order_of",
     "stored",
 ]
 
@@ -41,11 +41,6 @@ def key_of(id_: DocumentId, *, partitioned: bool) -> dict[str, Any]:
     return {"pk": {"S": f"d{key}"}, "sk": {"S": "d"}}
 
 
-def order_of(id_: DocumentId) -> bytes:
-    """Give bytes that sort as ids do, and follow those of an index."""
-    return encode(id_[0]) + encode(id_[1])
-
-
 def index_columns(column: str) -> tuple[str, str]:
     """Name the attributes that an index is made of."""
     return f"{column}_hash", f"{column}_sort"
@@ -57,7 +52,7 @@ def item_of(save: Save, layout: DocumentLayout, *, partitioned: bool) -> dict[st
     Raises:
         LimitExceeded: what an index has to hold of it is too long.
     """
-    order = order_of(save.id)
+    order = place_of(save.id)
     item: dict[str, Any] = {
         **key_of(save.id, partitioned=partitioned),
         "data": {"S": save.json()},

@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 import contextlib
-import random
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from time import monotonic, sleep
 from typing import Any, TypeVar
 
 import msgspec
 from azure.cosmos import exceptions
 
+from portable.backoff import ChangedError, until_unchanged
 from portable.bindings import Binding
 from portable.capabilities import CollectionCapabilities
 from portable.changes import Change
 from portable.contracts import CollectionContract
 from portable.document_layout import DocumentLayout
-from portable.document_order import BEYOND, place, spans
-from portable.document_values import expiry, find
+from portable.document_places import count_alive, place_ranges
+from portable.document_values import expiry
 from portable.document_writes import DocumentId, Modify, Remove, Save, Stored, Verify, Write, outcome
-from portable.errors import DeadlineExceeded, LimitExceeded, PortableError, ResourceNotFound
+from portable.errors import LimitExceeded, PortableError, ResourceNotFound
 from portable.query_plan import Plan, SortPosition
 from portable_azure.cosmos_container import CONFLICTS, Container
-from portable_azure.cosmos_documents import body_of, item_id, order_of, partition_of, stored
+from portable_azure.cosmos_documents import body_of, item_id, partition_of, stored
 from portable_azure.errors import translating
 from portable_azure.options import CosmosOptions
 
@@ -35,18 +34,11 @@ LARGEST = 1_900_000
 """Bytes of a document as JSON: Cosmos DB's 2 MB have to hold the keys of the indexes, too."""
 
 TRANSACTION = 100
-SHORTEST_PAUSE, LONGEST_PAUSE = 0.002, 0.2
 PAGE = 100
 AT_ONCE = 16
 FILL_WITHIN = 24 * 3600.0
 _AT_THE_SAME_TIME = 449
 _CONFLICTING = {404, 409, 412, _AT_THE_SAME_TIME}
-
-_PARTS = (("partition",), ("key",))
-
-
-class _ChangedError(Exception):
-    """Somebody else wrote meanwhile."""
 
 
 class CosmosCollection:
@@ -161,7 +153,7 @@ class CosmosCollection:
         partition = self._of_partition(plan)
         with translating():
             self._heal(plan)
-            for start, stop in self._ranges(plan, after):
+            for start, stop in place_ranges(plan, after):
                 low, high = start.hex(), stop.hex()
                 while len(found) < limit and low < high:
                     wanted = limit - len(found)
@@ -180,18 +172,12 @@ class CosmosCollection:
     def count(self, plan: Plan, *, timeout: float) -> int:
         """Count the documents of a plan; where documents expire, by looking at each."""
         if self._contract.ttl is not None:
-            total, after = 0, None
-            while page := self.query(plan, after=after, limit=1000, timeout=timeout):
-                total += len(page)
-                open_field = plan.index[len(plan.equals)] if len(plan.equals) < len(plan.index) else None
-                value = None if open_field is None else find(page[-1].data, open_field)
-                after = SortPosition(value, page[-1].id)
-            return total
+            return count_alive(lambda after, most: self.query(plan, after=after, limit=most, timeout=timeout), plan)
         with translating():
             self._heal(plan)
             return sum(
                 self._container.count(self._field(plan), low.hex(), high.hex(), partition=self._of_partition(plan))
-                for low, high in self._ranges(plan, None)
+                for low, high in place_ranges(plan, None)
             )
 
     def _make(self) -> None:
@@ -211,7 +197,7 @@ class CosmosCollection:
                 self._fill()
             self._container.keep(complete)
         except CONFLICTS as error:
-            raise _ChangedError from error
+            raise ChangedError from error
 
     def _at_once(self, write: Save | Modify | Remove) -> Stored | None:
         if not isinstance(write, Save):
@@ -248,7 +234,7 @@ class CosmosCollection:
             if item is None and isinstance(error, exceptions.CosmosResourceNotFoundError):
                 # It is the container that is not there.
                 raise
-            raise _ChangedError from error
+            raise ChangedError from error
         return None
 
     def _attempt(self, writes: Sequence[Write]) -> None:
@@ -282,22 +268,19 @@ class CosmosCollection:
             self._container.together(operations, partition_of(writes[0].id))
         except exceptions.CosmosBatchOperationError as error:
             if error.status_code in _CONFLICTING:
-                raise _ChangedError from error
+                raise ChangedError from error
             raise
 
     def _repeated(self, attempt: Callable[[], T], timeout: float) -> T:
-        """Try until nobody comes between: each time somebody does, that one got through."""
-        deadline, pause = monotonic() + timeout, SHORTEST_PAUSE
-        while True:
+        def once(_: float) -> T:
             try:
                 return attempt()
-            except (_ChangedError, exceptions.CosmosHttpResponseError) as error:
-                if not isinstance(error, _ChangedError) and error.status_code != _AT_THE_SAME_TIME:
-                    raise
-                if monotonic() + pause > deadline:
-                    raise DeadlineExceeded("others wrote to the same all the time; try again") from None
-            sleep(random.uniform(0, pause))  # noqa: S311 (spreads load, hides nothing)
-            pause = min(2 * pause, LONGEST_PAUSE)
+            except exceptions.CosmosHttpResponseError as error:
+                if error.status_code == _AT_THE_SAME_TIME:
+                    raise ChangedError from error
+                raise
+
+        return until_unchanged(once, timeout)
 
     def _many(self, call: Callable[[Any], T], items: Sequence[Any]) -> Iterator[T]:
         return map(call, items) if len(items) <= 1 else self._pool.map(call, items)
@@ -312,24 +295,6 @@ class CosmosCollection:
         if self._contract.partition is None:
             return partition_of(("", ""))
         return None if plan.index or plan.partition is None else partition_of((plan.partition, ""))
-
-    def _ranges(self, plan: Plan, after: SortPosition | None) -> Iterator[tuple[bytes, bytes]]:
-        start = None if after is None else order_of(after.id)
-        if plan.index:
-            bounds = spans(plan, after=BEYOND)
-            if after is not None:
-                start = place(plan, after.value) + order_of(after.id)
-        elif plan.partition is None:
-            bounds = [(b"", BEYOND)]
-        else:
-            bounds = spans(Plan(index=_PARTS, equals=(plan.partition,), ranges=plan.ranges), after=BEYOND)
-        for low, high in reversed(bounds) if plan.descending else bounds:
-            if start is None:
-                yield low, high
-            elif plan.descending:
-                yield low, min(high, start)
-            else:
-                yield max(low, start + b"\0"), high
 
     def _heal(self, plan: Plan) -> None:
         """See to documents that a process wrote which does not know of the index yet; mostly there are none."""

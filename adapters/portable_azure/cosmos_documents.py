@@ -11,11 +11,12 @@ from urllib.parse import quote
 
 from portable import document_json
 from portable.document_layout import DocumentLayout
-from portable.document_order import encode, index_key
+from portable.document_order import index_key
+from portable.document_places import place_of
 from portable.document_writes import DocumentId, Save, Stored
 from portable.errors import IntegrityError, LimitExceeded
 
-__all__ = ["LONGEST_INDEXED", "body_of", "item_id", "order_of", "partition_of", "stored"]
+__all__ = ["LONGEST_INDEXED", "body_of", "item_id", "partition_of", "stored"]
 
 LONGEST_INDEXED = 512
 """Bytes of what an index holds of a document: twice as many characters, which Cosmos DB orders whole."""
@@ -45,18 +46,13 @@ def partition_of(id_: DocumentId) -> str:
     return f"h{sha256(partition.encode()).hexdigest()}"
 
 
-def order_of(id_: DocumentId) -> bytes:
-    """Give bytes that sort as ids do."""
-    return encode(id_[0]) + encode(id_[1])
-
-
 def body_of(save: Save, layout: DocumentLayout, now: float, revision: str | None = None) -> dict[str, Any]:
     """Give the item of a document that is to be stored, at a new revision, or one that is to be kept.
 
     Raises:
         LimitExceeded: it is too large, or what an index has to hold of it is too long.
     """
-    order = order_of(save.id)
+    order = place_of(save.id)
     made: dict[str, Any] = {
         "id": item_id(save.id[1]),
         "pk": partition_of(save.id),

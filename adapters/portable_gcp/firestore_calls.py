@@ -13,9 +13,9 @@ from google.protobuf import timestamp_pb2
 
 from portable.bindings import Binding
 from portable.errors import Closed
+from portable_gcp.attempts import retrying
 from portable_gcp.errors import translating
 from portable_gcp.options import FirestoreOptions, client_arguments, project
-from portable_gcp.pubsub_queue import retrying
 
 __all__ = ["CONFLICTS", "Calls", "at"]
 
@@ -87,7 +87,7 @@ class Calls:
         """
         request: Any = {"database": self.database, "writes": list(writes)}
         answer = self.client.commit(
-            request, timeout=timeout, retry=retrying(timeout) if again else None, metadata=self._metadata
+            request, timeout=timeout, retry=retrying(timeout, refused=not again), metadata=self._metadata
         )
         return [result.update_time for result in answer.write_results]
 

@@ -7,23 +7,23 @@ https://cloud.google.com/firestore/docs/reference/rpc/google.firestore.v1
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable, Iterator, Sequence
-from time import monotonic, sleep
+from collections.abc import Callable, Sequence
+from time import monotonic
 from typing import Any, TypeVar
 
 import msgspec
 from google.api_core import exceptions as theirs
 from google.cloud.firestore_v1 import types
 
+from portable.backoff import ChangedError, until_unchanged
 from portable.bindings import Binding
 from portable.capabilities import CollectionCapabilities
 from portable.changes import Change
 from portable.contracts import CollectionContract
 from portable.document_layout import DocumentLayout, dump_indexes, load_indexes
-from portable.document_order import BEYOND, place, spans
+from portable.document_places import count_alive, place_ranges
 from portable.document_writes import DocumentId, Modify, Remove, Save, Stored, Verify, Write, outcome, refused
-from portable.errors import DeadlineExceeded, LimitExceeded, PortableError, ResourceNotFound
+from portable.errors import LimitExceeded, PortableError, ResourceNotFound
 from portable.query_plan import Plan, SortPosition
 from portable_gcp.errors import FAILURES, translated, translating
 from portable_gcp.firestore_calls import CONFLICTS, Calls, at
@@ -34,7 +34,6 @@ from portable_gcp.firestore_documents import (
     document_id,
     fields_of,
     layout_of,
-    order_of,
     revision_of,
     stored,
 )
@@ -50,11 +49,8 @@ LAYOUTS = "portable-collections"
 LARGEST = 1_000_000
 """Bytes of a document as JSON: Firestore's 1 MiB has to hold the keys of the indexes, too."""
 
-SHORTEST_PAUSE, LONGEST_PAUSE = 0.002, 0.2
 PAGE = 300
 FILL_WITHIN = 24 * 3600.0
-
-_PARTS = (("partition",), ("key",))
 
 
 class FirestoreCollection:
@@ -191,7 +187,7 @@ class FirestoreCollection:
         found: list[Stored] = []
         deadline = monotonic() + timeout
         self._heal(plan, timeout)
-        for start, stop in self._ranges(plan, after):
+        for start, stop in place_ranges(plan, after):
             low, high = start, stop
             while len(found) < limit and low < high:
                 wanted = limit - len(found)
@@ -219,16 +215,12 @@ class FirestoreCollection:
     def count(self, plan: Plan, *, timeout: float) -> int:
         """Count the documents of a plan; where documents expire, by looking at each."""
         if self._contract.ttl is not None:
-            found, after = 0, None
-            while page := self.query(plan, after=after, limit=PAGE, timeout=timeout):
-                found += len(page)
-                after = self._position(plan, page[-1])
-            return found
+            return count_alive(lambda after, most: self.query(plan, after=after, limit=most, timeout=timeout), plan)
         self._heal(plan, timeout)
         with translating():
             return sum(
                 self._calls.count(self._name, self._field(plan), low, high, timeout=timeout)
-                for low, high in self._ranges(plan, None)
+                for low, high in place_ranges(plan, None)
             )
 
     def _straight(self, write: Save | Modify | Remove, timeout: float) -> Stored | None:
@@ -275,18 +267,14 @@ class FirestoreCollection:
         self._calls.commit(made, timeout=timeout)
 
     def _repeated(self, attempt: Callable[[float], T], timeout: float) -> T:
-        """Try until nobody comes between: each time somebody does, that one got through."""
-        deadline = monotonic() + timeout
-        pause = SHORTEST_PAUSE
+        def once(left: float) -> T:
+            try:
+                return attempt(left)
+            except CONFLICTS as error:
+                raise ChangedError from error
+
         with translating():
-            while True:
-                try:
-                    return attempt(max(0.001, deadline - monotonic()))
-                except CONFLICTS:
-                    if monotonic() + pause > deadline:
-                        raise DeadlineExceeded("others wrote to the same all the time; try again") from None
-                sleep(random.uniform(0, pause))  # noqa: S311 (spreads load, hides nothing)
-                pause = min(2 * pause, LONGEST_PAUSE)
+            return until_unchanged(once, timeout)
 
     def _together(
         self,
@@ -364,30 +352,6 @@ class FirestoreCollection:
 
     def _field(self, plan: Plan) -> str:
         return column(plan.index) if plan.index else ORDER
-
-    def _position(self, plan: Plan, last: Stored) -> SortPosition:
-        from portable.document_values import find  # noqa: PLC0415 (counting what can expire is rare)
-
-        open_field = plan.index[len(plan.equals)] if len(plan.equals) < len(plan.index) else None
-        return SortPosition(None if open_field is None else find(last.data, open_field), last.id)
-
-    def _ranges(self, plan: Plan, after: SortPosition | None) -> Iterator[tuple[bytes, bytes]]:
-        if plan.index:
-            bounds = spans(plan, after=BEYOND)
-            start = None if after is None else place(plan, after.value) + order_of(after.id)
-        elif plan.partition is None:
-            bounds = [(b"", BEYOND)]
-            start = None if after is None else order_of(after.id)
-        else:
-            bounds = spans(Plan(index=_PARTS, equals=(plan.partition,), ranges=plan.ranges), after=BEYOND)
-            start = None if after is None else order_of(after.id)
-        for low, high in reversed(bounds) if plan.descending else bounds:
-            if start is None:
-                yield low, high
-            elif plan.descending:
-                yield low, min(high, start)
-            else:
-                yield max(low, start + b"\0"), high
 
     @property
     def _place(self) -> str:

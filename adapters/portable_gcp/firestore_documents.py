@@ -12,7 +12,8 @@ from google.cloud.firestore_v1 import types
 
 from portable import document_json
 from portable.document_layout import DocumentLayout, Fields
-from portable.document_order import encode, index_key
+from portable.document_order import index_key
+from portable.document_places import place_of
 from portable.document_writes import DocumentId, Save, Stored
 from portable.errors import IntegrityError, LimitExceeded
 
@@ -23,7 +24,6 @@ __all__ = [
     "column",
     "document_id",
     "fields_of",
-    "order_of",
     "revision_of",
     "stored",
 ]
@@ -42,12 +42,7 @@ def document_id(id_: DocumentId) -> str:
     readable = ",".join(quote(part, safe="") for part in id_)
     if len(readable) <= _LONGEST_ID:
         return readable
-    return "#" + sha256(order_of(id_)).hexdigest()
-
-
-def order_of(id_: DocumentId) -> bytes:
-    """Give bytes that sort as ids do."""
-    return encode(id_[0]) + encode(id_[1])
+    return "#" + sha256(place_of(id_)).hexdigest()
 
 
 def column(fields: Fields) -> str:
@@ -67,7 +62,7 @@ def fields_of(save: Save, layout: DocumentLayout) -> dict[str, types.Value]:
     Raises:
         LimitExceeded: what an index has to hold of it is too long.
     """
-    order = order_of(save.id)
+    order = place_of(save.id)
     made: dict[str, Any] = {
         DATA: {"string_value": save.json()},
         PARTITION: {"string_value": save.id[0]},

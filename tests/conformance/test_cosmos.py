@@ -14,11 +14,12 @@ from urllib.parse import unquote
 import pytest
 
 from portable import open_collection
+from portable.document_places import place_of
 from portable.documents import Create
 from portable.errors import AlreadyExists, ConfigError, LimitExceeded, ResourceNotFound
 from portable.testing.aio.collection import CollectionSuite as AsyncCollectionSuite
 from portable.testing.collection import CollectionSuite
-from portable_azure.cosmos_documents import item_id, order_of, partition_of
+from portable_azure.cosmos_documents import item_id, partition_of
 from tests.targets import target
 
 # The server has a certificate of its own making.
@@ -83,7 +84,7 @@ def test_partitions_are_never_the_same_and_fit() -> None:
     assert len({*values, "layout"}) == len(values) + 1
     assert all(len(value.encode()) <= 1001 for value in values)
     ids = [("a", "b"), ("a\0", ""), ("", "a"), ("ab", ""), ("a", "ä")]
-    assert sorted(ids) == sorted(ids, key=order_of)
+    assert sorted(ids) == sorted(ids, key=place_of)
 
 
 def test_what_an_index_cannot_hold_whole_is_refused(url: str) -> None:

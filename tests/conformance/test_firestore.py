@@ -7,10 +7,11 @@ from typing import ClassVar
 import pytest
 
 from portable import open_collection
+from portable.document_places import place_of
 from portable.errors import ConfigError, LimitExceeded, ResourceNotFound
 from portable.testing.aio.collection import CollectionSuite as AsyncCollectionSuite
 from portable.testing.collection import CollectionSuite
-from portable_gcp.firestore_documents import document_id, order_of
+from portable_gcp.firestore_documents import document_id
 from tests.targets import target
 
 
@@ -42,7 +43,7 @@ def test_ids_are_readable_where_they_fit_and_never_the_same() -> None:
     assert names[:5] == [",a", "a,", ",a%2Fb", ",a%2Cb", "a,b"]
     assert len(set(names)) == len(ids)
     assert all(len(name) <= 1500 and "/" not in name for name in names)
-    assert sorted(ids) == sorted(ids, key=order_of)
+    assert sorted(ids) == sorted(ids, key=place_of)
 
 
 def test_what_an_index_cannot_hold_whole_is_refused(url: str) -> None:
