@@ -12,47 +12,40 @@ from time import monotonic
 from typing import Any
 from zlib import crc32
 
-import msgspec
-
-from portable.checksums import named
+from portable.checksums import crc32_of, named
 from portable.errors import DeadlineExceeded, PortableError
 from portable.objects import Condition, ObjectHeaders, ObjectInfo
 from portable_aws.clients import Clients
 from portable_aws.errors import FAILURES, raised, translated
 from portable_aws.options import S3Options
-from portable_objectstore.failures import Failure
-from portable_objectstore.metadata import key_in, key_metadata, pack_metadata, unpack_metadata
-from portable_objectstore.plane import FailedError, Got, quoted, unquoted
+from portable_objectstore.descriptions import (
+    NO_TYPE,
+    Described,
+    Digest,
+    Got,
+    quoted,
+    read_headers,
+    unquoted,
+    written,
+)
+from portable_objectstore.failures import FailedError, Failure
+from portable_objectstore.metadata import PLAIN
 
-__all__ = ["NO_TYPE", "Described", "S3Calls", "body_of", "crc_in_header", "crc_of", "stored_headers"]
+__all__ = ["MD5", "S3Calls", "body_of", "crc_in_header", "crc_of", "stored_headers"]
 
-NO_TYPE = "binary/octet-stream"
-"""What S3 stores as the type of an object that was given none."""
+MD5 = re.compile(r"[0-9a-f]{32}")
+"""What an etag looks like that may be the MD5 of the bytes."""
 
 _HEADERS = {
-    "ContentType": "content_type",
-    "CacheControl": "cache_control",
-    "ContentDisposition": "content_disposition",
-    "ContentEncoding": "content_encoding",
-    "ContentLanguage": "content_language",
+    "content_type": "ContentType",
+    "cache_control": "CacheControl",
+    "content_disposition": "ContentDisposition",
+    "content_encoding": "ContentEncoding",
+    "content_language": "ContentLanguage",
 }
 _CHUNK = 1024 * 1024
 # What XML 1.0 cannot carry, or readers change.
 _NOT_IN_XML = re.compile("[\x00-\x1f\x7f-\x9f\ufffe\uffff]")
-
-
-class Described(msgspec.Struct, frozen=True):
-    """An object, and what only its driver wants to know.
-
-    Attributes:
-        info: the object, under its name.
-        opaque_etag: whether the etag is no MD5 whatever it looks like, because the object is encrypted by a key.
-        key: the key that the metadata holds, or None.
-    """
-
-    info: ObjectInfo
-    opaque_etag: bool
-    key: str | None
 
 
 class S3Calls:
@@ -62,6 +55,8 @@ class S3Calls:
         self._clients = clients
         self._bucket = bucket
         self._checksums = options.checksums
+        # Whether etags are no MD5 whatever they look like, because objects are encrypted by a key.
+        self.opaque_etags = False
         self.encryption: dict[str, str] = {}
         if options.encryption is not None:
             self.encryption["ServerSideEncryption"] = options.encryption
@@ -96,20 +91,11 @@ class S3Calls:
             "put_object", Key=name, Body=body_of(data), timeout=timeout, once=condition is not None, **arguments
         )
         kept = answer.get("ChecksumCRC32") == crc_in_header(crc)
-        fields = {field: getattr(headers, field) for field in ObjectHeaders.__struct_fields__}
-        return ObjectInfo(
-            name,
-            len(data),
-            unquoted(answer["ETag"]),
-            answered_at(answer),
-            checksum=named(crc) if kept else None,
-            **fields,
-        )
+        checksum = named(crc) if kept else None
+        return written(name, len(data), unquoted(answer["ETag"]), answered_at(answer), headers, checksum=checksum)
 
-    def get(
-        self, name: str, offset: int, length: int | None, etag: str | None, *, timeout: float
-    ) -> tuple[Got, str | None]:
-        """Read a range that is not empty, and give the checksum of the whole where the server tells it."""
+    def get(self, name: str, offset: int, length: int | None, etag: str | None, *, timeout: float) -> Got:
+        """Read a range that is not empty; of a whole with the checksum, where the server tells it."""
         arguments: dict[str, Any] = {}
         if etag is not None:
             arguments["IfMatch"] = quoted(etag)
@@ -122,27 +108,29 @@ class S3Calls:
         data = _read(answer["Body"], until)
         span = answer.get("ContentRange", "").rpartition("/")[2]
         size = int(span) if span.isdigit() else len(data)
-        return Got(data, unquoted(answer["ETag"]), size), crc_of(answer)
+        return Got(data, unquoted(answer["ETag"]), size, crc_of(answer))
 
     def head(self, name: str, *, timeout: float) -> Described:
         """Describe an object."""
         mode: dict[str, Any] = {"ChecksumMode": "ENABLED"} if self._checksums else {}
         answer = self.call("head_object", Key=name, timeout=timeout, **mode)
         metadata: dict[str, str] = answer.get("Metadata", {})
-        fields: dict[str, Any] = {ours: answer.get(theirs) or None for theirs, ours in _HEADERS.items()}
-        if fields["content_type"] == NO_TYPE:
-            fields["content_type"] = None
         info = ObjectInfo(
             name,
             answer["ContentLength"],
             unquoted(answer["ETag"]),
             answer["LastModified"].astimezone(UTC),
-            metadata=unpack_metadata(metadata),
+            metadata=PLAIN.unpack(metadata),
             checksum=crc_of(answer),
-            **fields,
+            **read_headers(lambda field: answer.get(_HEADERS[field])),
         )
-        opaque = answer.get("ServerSideEncryption", "AES256") != "AES256" or "SSECustomerAlgorithm" in answer
-        return Described(info, opaque, key_in(metadata))
+        is_opaque = answer.get("ServerSideEncryption", "AES256") != "AES256" or "SSECustomerAlgorithm" in answer
+        self.opaque_etags = self.opaque_etags or is_opaque
+        crc = crc32_of(info.checksum)
+        digest = None if crc is None else Digest.by_crc(crc)
+        if digest is None and not is_opaque and MD5.fullmatch(info.etag):
+            digest = Digest.by_md5(info.etag)
+        return Described(info, digest, PLAIN.key_in(metadata))
 
     def delete(self, name: str, etag: str | None, *, timeout: float) -> None:
         """Delete an object."""
@@ -190,13 +178,11 @@ def conditions(condition: Condition | None) -> dict[str, str]:
 def stored_headers(headers: ObjectHeaders, key: str | None) -> dict[str, Any]:
     """Give headers and metadata as boto3 takes them, with the key where the name does not tell it."""
     arguments: dict[str, Any] = {"ContentType": NO_TYPE}
-    for theirs, ours in _HEADERS.items():
+    for ours, theirs in _HEADERS.items():
         value = getattr(headers, ours)
         if value:
             arguments[theirs] = value
-    metadata = pack_metadata(headers.metadata)
-    if key is not None:
-        metadata |= key_metadata(key)
+    metadata = PLAIN.pack(headers.metadata, key=key)
     return {**arguments, "Metadata": metadata} if metadata else arguments
 
 

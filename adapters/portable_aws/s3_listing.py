@@ -7,19 +7,16 @@ from collections.abc import Callable, Iterator
 from datetime import UTC
 from typing import Any
 
-from portable.object_listing import behind, grouped
+from portable.object_listing import behind
 from portable.objects import ObjectInfo, Prefix
 from portable_aws.names import Names
 from portable_aws.s3_calls import S3Calls
-from portable_objectstore.hidden_keys import AREA, beginning_of, revealed, start_of
-from portable_objectstore.plane import unquoted
+from portable_objectstore.descriptions import unquoted
+from portable_objectstore.hidden_keys import AREA, revealed, span_of
+from portable_objectstore.listing import BEHIND_ALL, LAST, Item, around, cut, merged, text_behind
 
 __all__ = ["S3Listing"]
 
-Item = ObjectInfo | Prefix
-
-# The last character that there is.
-_LAST = "\U0010ffff"
 _PROBE = 10
 
 
@@ -55,16 +52,9 @@ class S3Listing:
             self._in_folders(prefix, delimiter, after) if self._names.folders else self._flat(prefix, delimiter, after)
         )
         if not self._names.may_hide(prefix):
-            yield from shown
-            return
-        named = self._names_from(beginning_of(prefix.encode()), start_of(after.removesuffix(b"\xff")))
-        hidden = revealed(named, self._key_of, prefix, delimiter, after)
-        last: str | None = None
-        for item in heapq.merge(hidden, shown, key=_order):
-            # Keys of both kinds may stand behind one prefix; and a hidden object stands before another program's.
-            if item.key != last:
-                yield item
-            last = item.key
+            return shown
+        named = self._names_from(*span_of(prefix, after))
+        return merged(revealed(named, self._key_of, prefix, delimiter, after), shown)
 
     def _names_from(self, start: str, after: str) -> Iterator[ObjectInfo]:
         """Give the hidden objects by their names."""
@@ -77,15 +67,11 @@ class S3Listing:
                 yield info
 
     def _flat(self, prefix: str, delimiter: str | None, after: bytes) -> Iterator[Item]:
-        start, cut = prefix.encode(), None if delimiter is None else delimiter.encode()
-        text = _text(after)
-        group = None if cut is None or after.endswith(b"\xff") else grouped(after, start, cut)
-        if group is not None and after.startswith(start):
-            # Whether servers show a prefix that the listing starts inside of is not said anywhere.
-            inside = group.decode()
-            if any(self._names.is_shown(info.key) for info, _ in self._answers(inside, None, text, size=1) if info):
-                yield Prefix(inside)
-            text, after = inside + _LAST, group + b"\xff"
+        text, group = text_behind(after), around(after, prefix, delimiter)
+        if group is not None:
+            if any(self._names.is_shown(info.key) for info, _ in self._answers(group, None, text, size=1) if info):
+                yield Prefix(group)
+            text, after = group + LAST, group.encode() + BEHIND_ALL
         for info, shared in self._answers(prefix, delimiter, text):
             if info is not None:
                 if self._names.is_shown(info.key) and info.key.encode() > after:
@@ -100,7 +86,7 @@ class S3Listing:
         if not AREA.startswith(shared):
             return True
         before = next((info for info, _ in self._answers(shared, None, "", size=1)), None)
-        later = next((info for info, _ in self._answers(shared, None, AREA + _LAST, size=1)), None)
+        later = next((info for info, _ in self._answers(shared, None, AREA + LAST, size=1)), None)
         return later is not None or (before is not None and self._names.is_shown(before.key))
 
     def _answers(
@@ -130,21 +116,11 @@ class S3Listing:
         folder, slash, first = prefix.rpartition("/")
         folder += slash
         if "//" in folder or folder.startswith("/"):
-            return
+            return iter(())
         if delimiter == "/":
-            yield from self._one_level(folder, first, after)
-            return
-        start, cut = prefix.encode(), None if delimiter is None else delimiter.encode()
-        last: bytes | None = None
-        for info in self._below(folder, first, after, self._size):
-            if not self._names.is_shown(info.key):
-                continue
-            group = grouped(info.key.encode(), start, cut)
-            if group is None:
-                yield info
-            elif group != last:
-                last = group
-                yield Prefix(group.decode())
+            return self._one_level(folder, first, after)
+        shown = (info for info in self._below(folder, first, after, self._size) if self._names.is_shown(info.key))
+        return cut(shown, prefix, delimiter)
 
     def _one_level(self, folder: str, first: str, after: bytes) -> Iterator[Item]:
         for path, info in self._entries(folder, first, after, self._size):
@@ -180,7 +156,7 @@ class S3Listing:
         """
         # The number tells a folder from a file of the same name, as other programs make them.
         waiting: list[tuple[str, int, ObjectInfo | None]] = []
-        text = _text(after)
+        text = text_behind(after)
         start = ""
         if text.startswith(folder):
             name = text[len(folder) :].partition("/")[0]
@@ -218,15 +194,6 @@ class S3Listing:
         while waiting:
             ready = heapq.heappop(waiting)
             yield ready[0], ready[2]
-
-
-def _order(item: Item) -> bytes:
-    return item.key.encode()
-
-
-def _text(after: bytes) -> str:
-    """Give the text behind which the server is to start."""
-    return after[:-1].decode() + _LAST if after.endswith(b"\xff") else after.decode()
 
 
 def _info(entry: dict[str, Any]) -> ObjectInfo:

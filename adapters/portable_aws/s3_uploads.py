@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from typing import Any
 from zlib import crc32
 
-from portable.checksums import combine, named
+from portable.checksums import named
 from portable.errors import IntegrityError, PortableError
 from portable.objects import Condition, ObjectHeaders, ObjectInfo, Part
 from portable_aws.s3_calls import S3Calls, answered_at, body_of, conditions, crc_in_header, crc_of, stored_headers
-from portable_objectstore.plane import FailedError, quoted, unquoted
+from portable_objectstore.descriptions import crc_of_parts, quoted, unquoted, written
+from portable_objectstore.failures import FailedError
 
 __all__ = ["S3Uploads", "copy_in_parts"]
 
@@ -31,7 +32,7 @@ class S3Uploads:
         self._calls = calls
         self._checksums = checksums
 
-    def begin(self, name: str, headers: ObjectHeaders, key: str | None, *, timeout: float) -> str:
+    def begin(self, name: str, headers: ObjectHeaders, *, key: str | None, timeout: float) -> str:
         """Begin an upload, and give its id."""
         arguments = {**self._calls.encryption, **stored_headers(headers, key)}
         if self._checksums:
@@ -80,6 +81,7 @@ class S3Uploads:
         headers: ObjectHeaders,
         condition: Condition | None,
         *,
+        key: str | None,  # noqa: ARG002 (the upload has it)
         timeout: float,
     ) -> ObjectInfo:
         """Make the parts the object; once, because the second of two attempts finds no upload."""
@@ -89,7 +91,7 @@ class S3Uploads:
             entry = {"PartNumber": part.number, "ETag": quoted(etag)}
             listed.append(entry if crc is None else {**entry, "ChecksumCRC32": crc_in_header(crc)})
         arguments: dict[str, Any] = dict(conditions(condition))
-        whole = _whole(parts, tokens) if upload.endswith(_WHOLE) else None
+        whole = crc_of_parts(parts, [crc for _, crc in tokens]) if upload.endswith(_WHOLE) else None
         if whole is not None:
             arguments |= {"ChecksumType": "FULL_OBJECT", "ChecksumCRC32": crc_in_header(whole)}
         try:
@@ -110,19 +112,16 @@ class S3Uploads:
         kept = crc_of(answer)
         if kept is not None and whole is not None and kept != named(whole):
             raise IntegrityError(f"the server has the checksum {kept} for what was sent with {named(whole)}")
-        fields = {field: getattr(headers, field) for field in ObjectHeaders.__struct_fields__}
-        return ObjectInfo(
-            name,
-            sum(part.size for part in parts),
-            unquoted(answer["ETag"]),
-            answered_at(answer),
-            checksum=kept,
-            **fields,
-        )
+        size = sum(part.size for part in parts)
+        return written(name, size, unquoted(answer["ETag"]), answered_at(answer), headers, checksum=kept)
 
     def abort(self, name: str, upload: str, *, timeout: float) -> None:
-        """Drop an upload and its parts."""
-        self._calls.call("abort_multipart_upload", Key=name, UploadId=_id(upload), timeout=timeout)
+        """Drop an upload and its parts; one that is gone is no error."""
+        try:
+            self._calls.call("abort_multipart_upload", Key=name, UploadId=_id(upload), timeout=timeout)
+        except FailedError as error:
+            if error.failure.code != "NoSuchUpload":
+                raise
 
     def _done_all_the_same(
         self, error: FailedError, name: str, etags: Sequence[str], timeout: float
@@ -209,9 +208,3 @@ def _parsed(part: Part) -> tuple[str, int | None]:
     if match is None:
         return part.token, None
     return match[1], None if match[2] is None else int(match[2], 16)
-
-
-def _whole(parts: Sequence[Part], tokens: Sequence[tuple[str, int | None]]) -> int | None:
-    """Give the CRC-32 of the parts together, where each one's is known."""
-    known = [(crc, part.size) for part, (_, crc) in zip(parts, tokens, strict=True) if crc is not None]
-    return combine(known) if len(known) == len(parts) else None

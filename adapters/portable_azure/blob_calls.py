@@ -8,7 +8,6 @@ from time import monotonic, sleep
 from typing import Any, TypeVar
 from zlib import crc32
 
-import msgspec
 from azure.core import MatchConditions
 from azure.core import exceptions as theirs
 from azure.storage.blob import BlobClient, BlobType, ContentSettings
@@ -19,17 +18,23 @@ from portable.objects import Condition, ObjectHeaders, ObjectInfo
 from portable_azure.blob_clients import BlobClients, within
 from portable_azure.blob_errors import raised, translated
 from portable_azure.blob_names import PACKING
-from portable_objectstore.failures import Failure
-from portable_objectstore.plane import FailedError, Got, quoted, unquoted
+from portable_objectstore.descriptions import (
+    HEADERS,
+    NO_TYPE,
+    Described,
+    Digest,
+    Got,
+    quoted,
+    read_headers,
+    unquoted,
+    written,
+)
+from portable_objectstore.failures import FailedError, Failure
 
-__all__ = ["NO_TYPE", "BlobCalls", "conditions", "described", "settings_of"]
+__all__ = ["BlobCalls", "conditions", "described", "settings_of"]
 
 T = TypeVar("T")
 
-NO_TYPE = "binary/octet-stream"
-"""What stands for no content type: without one, the service would store its own, which applications use, too."""
-
-_HEADERS = ("content_type", "cache_control", "content_disposition", "content_encoding", "content_language")
 _FIRST_LOOK = 0.05
 _LONGEST_LOOK = 2.0
 _ACCEPTED = 202
@@ -97,13 +102,10 @@ class BlobCalls:
         size = int(text.rpartition("/")[2]) if text else properties.size
         return Got(b"".join(pieces), unquoted(properties.etag), size, PACKING.checksum_in(properties.metadata or {}))
 
-    def head(self, name: str, *, timeout: float) -> tuple[ObjectInfo, bytes | None]:
-        """Describe a blob; and give the MD5 that the service has of it, or None."""
+    def head(self, name: str, *, timeout: float) -> Described:
+        """Describe a blob; its digest is the MD5 that the service may have of it."""
         found: Any = self.call(self.blob(name).get_blob_properties, **within(timeout))
         settings: Any = found.content_settings
-        fields: dict[str, Any] = {field: getattr(settings, field) or None for field in _HEADERS}
-        if fields["content_type"] == NO_TYPE:
-            fields["content_type"] = None
         metadata: dict[str, str] = {each.lower(): value for each, value in (found.metadata or {}).items()}
         info = ObjectInfo(
             name,
@@ -112,10 +114,10 @@ class BlobCalls:
             found.last_modified.astimezone(UTC),
             metadata=PACKING.unpack(metadata),
             checksum=PACKING.checksum_in(metadata),
-            **fields,
+            **read_headers(lambda field: getattr(settings, field)),
         )
         digest = settings.content_md5
-        return info, None if digest is None else bytes(digest)
+        return Described(info, None if digest is None else Digest.by_md5(bytes(digest).hex()), PACKING.key_in(metadata))
 
     def delete(self, name: str, etag: str | None, *, timeout: float) -> None:
         """Delete a blob and its snapshots; without an etag a missing one is no error."""
@@ -193,17 +195,12 @@ def conditions(condition: Condition | None) -> dict[str, Any]:
 
 def settings_of(headers: ObjectHeaders) -> ContentSettings:
     """Give headers as the vendor's client takes them."""
-    fields = {field: getattr(headers, field) for field in _HEADERS}
+    fields = {field: getattr(headers, field) for field in HEADERS}
     return ContentSettings(**{**fields, "content_type": headers.content_type or NO_TYPE})
 
 
 def described(name: str, size: int, answer: Any, headers: ObjectHeaders, crc: int | None) -> ObjectInfo:
     """Describe what was written, by the service's answer."""
-    return ObjectInfo(
-        name,
-        size,
-        unquoted(answer["etag"]),
-        answer["last_modified"].astimezone(UTC),
-        checksum=None if crc is None else named(crc),
-        **msgspec.structs.asdict(headers),
-    )
+    modified = answer["last_modified"].astimezone(UTC)
+    checksum = None if crc is None else named(crc)
+    return written(name, size, unquoted(answer["etag"]), modified, headers, checksum=checksum)

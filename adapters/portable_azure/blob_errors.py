@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from types import TracebackType
-
 from azure.core import exceptions as theirs
 
 from portable.errors import (
-    AlreadyExists,
     ConfigError,
     InvalidArgument,
     LimitExceeded,
@@ -20,13 +17,11 @@ from portable.errors import (
     Unauthenticated,
     Unavailable,
 )
-from portable.objects import Condition
 from portable_azure.errors import translated as by_class
-from portable_objectstore.failures import Failure, Meaning
+from portable_objectstore.failures import FailedError, Failure, Meaning
 from portable_objectstore.failures import translated as by_code
-from portable_objectstore.plane import FailedError
 
-__all__ = ["Attempt", "failure_of", "is_refusal", "placed", "raised", "translated", "unmet"]
+__all__ = ["failure_of", "is_refusal", "raised", "translated"]
 
 _UNKNOWN = (Unauthenticated, "the account does not know these credentials; check them")
 _UNMET = (PreconditionFailed, "the object is missing or not of this version any more")
@@ -103,42 +98,3 @@ def translated(failure: Failure) -> PortableError:
     said = (code or f"status {failure.status}") if failure.status else failure.text
     bare = Failure(failure.status, code, said, failure.broken)
     return by_code(bare, {each: (kind, words.replace("{code}", each)) for each, (kind, words) in MEANINGS.items()})
-
-
-class Attempt:
-    """Turns what fails in its block into errors of ours that name the object."""
-
-    __slots__ = ("_condition", "_key")
-
-    def __init__(self, key: str, condition: Condition | None = None) -> None:
-        self._key = key
-        self._condition = condition
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if isinstance(error, FailedError):
-            raise placed(error, self._key, self._condition) from error.__cause__
-
-
-def placed(error: FailedError, key: str, condition: Condition | None) -> PortableError:
-    """Give the error of ours, in the words of the call."""
-    ours = translated(error.failure)
-    if condition is not None:
-        if type(ours) is NotFound:
-            return unmet(key)
-        if isinstance(ours, (PreconditionFailed, AlreadyExists)) and condition.absent:
-            return AlreadyExists(f"there is an object {key!r} already")
-    if isinstance(ours, PreconditionFailed):
-        return unmet(key)
-    if type(ours) is NotFound:
-        return NotFound(f"there is no object {key!r}")
-    return ours
-
-
-def unmet(key: str) -> PreconditionFailed:
-    """Give the error for a version that an object does not have."""
-    return PreconditionFailed(f"the object {key!r} is missing or not of this version any more")

@@ -7,7 +7,6 @@ pages that it stands in, and what a page has before that is passed over.
 from __future__ import annotations
 
 import base64
-import heapq
 from collections.abc import Iterator
 from datetime import UTC
 from typing import Any
@@ -17,22 +16,19 @@ from azure.storage.blob import BlobPrefix, BlobProperties, ContainerClient
 
 from portable.batches import Page
 from portable.errors import InvalidArgument
-from portable.object_listing import beginning, behind, grouped
+from portable.object_listing import beginning, behind
 from portable.objects import ObjectInfo, Prefix
 from portable_azure.blob_clients import within
 from portable_azure.blob_errors import raised
 from portable_azure.blob_names import PACKING, is_shown
-from portable_objectstore.hidden_keys import AREA, beginning_of, revealed, start_of
-from portable_objectstore.plane import unquoted
+from portable_objectstore.descriptions import unquoted
+from portable_objectstore.hidden_keys import AREA, ToldKeys, revealed, span_of, start_of
+from portable_objectstore.listing import BEHIND_ALL, Item, cut, merged
 
 __all__ = ["BlobListing"]
 
-Item = ObjectInfo | Prefix
-
 # The most that the service lists at once.
 _MOST = 5000
-# Behind everything that starts so.
-_LAST = b"\xff"
 
 
 class Markers:
@@ -74,7 +70,7 @@ class BlobListing:
         self._container = container
         self._size = size
         self._timeout = timeout
-        self._long_keys: dict[str, str | None] = {}
+        self._told = ToldKeys(PACKING)
 
     def pages(
         self, prefix: str, delimiter: str | None, start_after: str | None, cursor: str | None
@@ -96,42 +92,24 @@ class BlobListing:
     def _items(
         self, prefix: str, delimiter: str | None, after: bytes, markers: Markers, hidden: Markers
     ) -> Iterator[Item]:
-        shown = self._shown(prefix, delimiter, after, markers)
-        named = self._named(beginning_of(prefix.encode()), start_of(after.removesuffix(_LAST)).encode(), hidden)
-        revealing = revealed(named, self._long_key, prefix, delimiter, after)
-        last: str | None = None
-        for item in heapq.merge(revealing, shown, key=lambda item: item.key.encode()):
-            # Keys of both kinds may stand behind one prefix; and a hidden blob stands before another program's.
-            if item.key != last:
-                yield item
-            last = item.key
+        start, behind_name = span_of(prefix, after)
+        named = self._named(start, behind_name.encode(), hidden)
+        return merged(
+            revealed(named, self._told.take, prefix, delimiter, after), self._shown(prefix, delimiter, after, markers)
+        )
 
     def _named(self, start: str, after: bytes, hidden: Markers) -> Iterator[ObjectInfo]:
         """Give the hidden blobs by their names, and note the keys that these do not tell."""
         for found in self._listed(start, None, hidden, include=["metadata"]):
             if isinstance(found, BlobProperties) and found.name.encode() > after:
-                key = PACKING.key_in(found.metadata or {})
-                if key is not None:
-                    self._long_keys[found.name] = key
+                self._told.note(found.name, found.metadata)
                 yield _info(found)
-
-    def _long_key(self, name: str) -> str | None:
-        return self._long_keys.pop(name, None)
 
     def _shown(self, prefix: str, delimiter: str | None, after: bytes, markers: Markers) -> Iterator[Item]:
         # Long delimiters are told of nowhere, and not cut alike by all servers: they are cut here.
         if delimiter == "/":
-            yield from self._one_level(prefix, after, markers)
-            return
-        start, cut = prefix.encode(), None if delimiter is None else delimiter.encode()
-        last: bytes | None = None
-        for info in self._flat(prefix, after, markers):
-            group = grouped(info.key.encode(), start, cut)
-            if group is None:
-                yield info
-            elif group != last:
-                last = group
-                yield Prefix(group.decode())
+            return self._one_level(prefix, after, markers)
+        return cut(self._flat(prefix, after, markers), prefix, delimiter)
 
     def _flat(self, prefix: str, after: bytes, markers: Markers) -> Iterator[ObjectInfo]:
         for found in self._listed(prefix, None, markers):
@@ -197,7 +175,7 @@ def _begun(start_after: str | None, cursor: str | None) -> tuple[bytes, Markers,
 
 def _cursor(item: Item, markers: Markers, hidden: Markers) -> str:
     place = behind(item)
-    found = (markers.at(place), hidden.at(start_of(place.removesuffix(_LAST)).encode()))
+    found = (markers.at(place), hidden.at(start_of(place.removesuffix(BEHIND_ALL)).encode()))
     texts = [place, *((marker or "").encode() for marker in found)]
     return ".".join(base64.urlsafe_b64encode(text).decode() for text in texts)
 

@@ -13,13 +13,13 @@ from zlib import crc32
 
 from azure.storage.blob import BlobBlock
 
-from portable.checksums import combine
 from portable.errors import NotFound, PortableError
 from portable.objects import Condition, ObjectHeaders, ObjectInfo, Part
 from portable_azure.blob_calls import BlobCalls, conditions, described, settings_of
 from portable_azure.blob_clients import within
 from portable_azure.blob_names import PACKING
-from portable_objectstore.plane import FailedError
+from portable_objectstore.descriptions import crc_of_parts
+from portable_objectstore.failures import FailedError
 
 __all__ = ["BlobUploads"]
 
@@ -33,8 +33,8 @@ class BlobUploads:
         self._calls = calls
 
     @staticmethod
-    def begin() -> str:
-        """Give an id."""
+    def begin(name: str, headers: ObjectHeaders, *, key: str | None, timeout: float) -> str:  # noqa: ARG004 (nothing is sent)
+        """Give an id: the service hears of the upload with its first part."""
         return uuid.uuid4().hex
 
     def write(
@@ -84,8 +84,7 @@ class BlobUploads:
         timeout: float,
     ) -> ObjectInfo:
         """Make the blocks the blob; once, because the second of two attempts finds none."""
-        crcs = [(int(part.token, 16), part.size) for part in parts if _CRC.fullmatch(part.token)]
-        crc = combine(crcs) if len(crcs) == len(parts) else None
+        crc = crc_of_parts(parts, [int(part.token, 16) if _CRC.fullmatch(part.token) else None for part in parts])
         blocks = [_block(upload, part) for part in parts]
         size = sum(part.size for part in parts)
         try:
@@ -104,6 +103,10 @@ class BlobUploads:
             return done
         return described(name, size, answer, headers, crc)
 
+    @staticmethod
+    def abort(name: str, upload: str, *, timeout: float) -> None:
+        """Leave the parts to the service, which drops them after a week, or when the object is written."""
+
     def _done_all_the_same(
         self, error: FailedError, name: str, blocks: Sequence[str], timeout: float
     ) -> ObjectInfo | None:
@@ -111,7 +114,7 @@ class BlobUploads:
         if not (error.failure.is_unsettled and blocks):
             return None
         try:
-            info, _ = self._calls.head(name, timeout=timeout)
+            info = self._calls.head(name, timeout=timeout).info
             there, _ = self._calls.call(self._calls.blob(name).get_block_list, "committed", **within(timeout))
         except (FailedError, PortableError):
             return None

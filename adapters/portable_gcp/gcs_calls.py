@@ -9,20 +9,21 @@ from datetime import UTC
 from typing import Any, TypeVar
 from zlib import crc32
 
+import google_crc32c
 from google.cloud.storage import Blob, Bucket
 
 from portable.errors import PortableError
 from portable.objects import Condition, ObjectHeaders, ObjectInfo
 from portable_gcp.gcs_clients import GcsClients, within
 from portable_gcp.gcs_errors import FAILURES, raised, translated
-from portable_gcp.gcs_names import NO_TYPE, PACKING
-from portable_objectstore.plane import FailedError
+from portable_gcp.gcs_names import PACKING
+from portable_objectstore.descriptions import HEADERS, NO_TYPE, Described, Digest, Got, read_headers
+from portable_objectstore.failures import FailedError
 
 __all__ = ["GcsCalls", "conditions", "described"]
 
 T = TypeVar("T")
 
-_HEADERS = ("content_type", "cache_control", "content_disposition", "content_encoding", "content_language")
 _AT_ONCE = 16
 
 
@@ -55,7 +56,7 @@ class GcsCalls:
         """
         blob = self.bucket.blob(name)
         if headers is not None:
-            for field in _HEADERS:
+            for field in HEADERS:
                 value = getattr(headers, field)
                 if value is not None:
                     setattr(blob, field, value)
@@ -86,7 +87,7 @@ class GcsCalls:
         )
         return described(blob)
 
-    def get(self, name: str, offset: int, length: int | None, etag: str | None, *, timeout: float) -> bytes:
+    def get(self, name: str, offset: int, length: int | None, etag: str | None, *, timeout: float) -> Got:
         """Read a range that is not empty, of one generation where an etag says which; a whole is checked by CRC32C."""
         blob = self.bucket.blob(name, generation=None if etag is None else int(etag))
         span: dict[str, Any] = {}
@@ -100,14 +101,15 @@ class GcsCalls:
             timeout=timeout,
             **span,
         )
-        return data
+        return Got(data, etag or "", len(data), is_checked=True)
 
-    def head(self, name: str, *, timeout: float) -> tuple[ObjectInfo, int | None]:
-        """Describe an object, and give its CRC32C."""
+    def head(self, name: str, *, timeout: float) -> Described:
+        """Describe an object; its digest is the CRC32C that the service keeps."""
         blob = self.bucket.blob(name)
         self.call(blob.reload, timeout=timeout)
         crc = blob.crc32c
-        return described(blob), None if not crc else int.from_bytes(base64.b64decode(crc), "big")
+        digest = Digest("CRC32C", base64.b64decode(crc).hex(), _crc32c) if crc else None
+        return Described(described(blob), digest, PACKING.key_in(blob.metadata or {}))
 
     def delete(self, name: str, etag: str | None, *, timeout: float) -> None:
         """Delete an object; without an etag a missing one is no error."""
@@ -173,9 +175,6 @@ def described(blob: Blob) -> ObjectInfo:
     """Describe an object by what the service told of it."""
     written: Any = blob.updated
     metadata: Mapping[str, str] = {each.lower(): value for each, value in (blob.metadata or {}).items()}
-    fields: dict[str, Any] = {field: getattr(blob, field) or None for field in _HEADERS}
-    if fields["content_type"] == NO_TYPE:
-        fields["content_type"] = None
     return ObjectInfo(
         str(blob.name),
         int(blob.size or 0),
@@ -183,5 +182,9 @@ def described(blob: Blob) -> ObjectInfo:
         written.astimezone(UTC),
         metadata=PACKING.unpack(metadata),
         checksum=PACKING.checksum_in(metadata),
-        **fields,
+        **read_headers(lambda field: getattr(blob, field)),
     )
+
+
+def _crc32c(data: bytes) -> str:
+    return f"{google_crc32c.value(data):08x}"

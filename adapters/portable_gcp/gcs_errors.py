@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from types import TracebackType
 
 import requests
 import urllib3
@@ -24,13 +23,11 @@ from portable.errors import (
     Throttled,
     Unauthenticated,
 )
-from portable.objects import Condition
 from portable_gcp.errors import translated as by_class
-from portable_objectstore.failures import Broken, Failure, Meaning
+from portable_objectstore.failures import Broken, FailedError, Failure, Meaning
 from portable_objectstore.failures import translated as by_code
-from portable_objectstore.plane import FailedError
 
-__all__ = ["FAILURES", "Attempt", "is_refusal", "placed", "raised", "translated", "unmet"]
+__all__ = ["FAILURES", "is_refusal", "raised", "translated", "unsigned"]
 
 FAILURES = (
     theirs.GoogleAPIError,
@@ -65,6 +62,17 @@ MEANINGS: dict[str, Meaning] = {
 
 _NO_BUCKET = re.compile(r"bucket (?:does not exist|not found)", re.IGNORECASE)
 _HTTP_NOT_FOUND = 404
+# The IAM API's refusal, in JSON or as Python shows it: its clients have one class for all that it answers.
+_UNSIGNED = re.compile(r"""["']code["']: *([0-9]{3})""")
+_NO_SIGNER: dict[str, Meaning] = {
+    "401": (Unauthenticated, "the IAM API does not know these credentials; check them"),
+    "403": (
+        PermissionDenied,
+        "the credentials may not sign as the service account; give them the role Service Account Token Creator on it",
+    ),
+    "404": (ConfigError, "the service account to sign as is not there"),
+    "429": (Throttled, "the IAM API asks to slow down"),
+}
 
 
 def is_refusal(failure: Failure) -> bool:
@@ -117,40 +125,9 @@ def translated(failure: Failure) -> PortableError:
     return by_code(Failure(failure.status, failure.code, f"status {failure.status}", failure.broken), MEANINGS)
 
 
-class Attempt:
-    """Turns what fails in its block into errors of ours that name the object."""
-
-    __slots__ = ("_condition", "_key")
-
-    def __init__(self, key: str, condition: Condition | None = None) -> None:
-        self._key = key
-        self._condition = condition
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if isinstance(error, FailedError):
-            raise placed(error, self._key, self._condition) from error.__cause__
-
-
-def placed(error: FailedError, key: str, condition: Condition | None) -> PortableError:
-    """Give the error of ours, in the words of the call."""
-    ours = translated(error.failure)
-    if condition is not None:
-        if type(ours) is NotFound:
-            return unmet(key)
-        if isinstance(ours, PreconditionFailed) and condition.absent:
-            return AlreadyExists(f"there is an object {key!r} already")
-    if isinstance(ours, PreconditionFailed):
-        return unmet(key)
-    if type(ours) is NotFound:
-        return NotFound(f"there is no object {key!r}")
-    return ours
-
-
-def unmet(key: str) -> PreconditionFailed:
-    """Give the error for a version that an object does not have."""
-    return PreconditionFailed(f"the object {key!r} is missing or not of this version any more")
+def unsigned(error: Exception) -> Exception:
+    """Give what to raise where nothing was signed; no text of the service is in it, which may quote a request."""
+    answer = _UNSIGNED.search(str(error)) if isinstance(error, signing.TransportError) else None
+    if answer is None:
+        return raised(error)
+    return by_code(Failure(int(answer[1]), answer[1], f"status {answer[1]}"), _NO_SIGNER)

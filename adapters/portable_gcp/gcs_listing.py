@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Iterator
 from datetime import UTC
 from typing import Any
 
-from portable.object_listing import behind, grouped
+from portable.object_listing import behind
 from portable.objects import ObjectInfo, Prefix
 from portable_gcp.gcs_calls import GcsCalls
 from portable_gcp.gcs_names import PACKING, UPLOADS
-from portable_objectstore.hidden_keys import AREA, beginning_of, revealed, start_of
+from portable_objectstore.hidden_keys import AREA, ToldKeys, revealed, span_of
+from portable_objectstore.listing import BEHIND_ALL, LAST, Item, around, cut, merged, text_behind
 
 __all__ = ["GcsListing"]
 
-Item = ObjectInfo | Prefix
-
-# The last character that there is.
-_LAST = "\U0010ffff"
 _FIELDS = "items(name,size,generation,updated{more}),prefixes,nextPageToken"
 
 
@@ -35,61 +31,37 @@ class GcsListing:
         self._calls = calls
         self._size = size
         self._timeout = timeout
-        self._long_keys: dict[str, str] = {}
+        self._told = ToldKeys(PACKING)
 
     def items(self, prefix: str, delimiter: str | None, after: bytes) -> Iterator[Item]:
         """Give objects and prefixes behind some bytes, in byte order."""
-        shown = self._shown(prefix, delimiter, after)
-        named = self._named(beginning_of(prefix.encode()), start_of(after.removesuffix(b"\xff")))
-        hidden = revealed(named, self._long_key, prefix, delimiter, after)
-        last: str | None = None
-        for item in heapq.merge(hidden, shown, key=lambda item: item.key.encode()):
-            # Keys of both kinds may stand behind one prefix.
-            if item.key != last:
-                yield item
-            last = item.key
+        named = self._named(*span_of(prefix, after))
+        return merged(revealed(named, self._told.take, prefix, delimiter, after), self._shown(prefix, delimiter, after))
 
     def _named(self, start: str, after: str) -> Iterator[ObjectInfo]:
         """Give the hidden objects by their names, and note the keys that these do not tell."""
         for found in self._listed(start, None, after, more=",metadata", end=UPLOADS):
             if not isinstance(found, str) and found.name > after:
-                key = PACKING.key_in(found.metadata or {})
-                if key is not None:
-                    self._long_keys[found.name] = key
+                self._told.note(found.name, found.metadata)
                 yield _info(found)
-
-    def _long_key(self, name: str) -> str | None:
-        return self._long_keys.pop(name, None)
 
     def _shown(self, prefix: str, delimiter: str | None, after: bytes) -> Iterator[Item]:
         # Long delimiters are not cut alike by all servers: they are cut here.
         if delimiter == "/":
-            yield from self._one_level(prefix, after)
-            return
-        start, cut = prefix.encode(), None if delimiter is None else delimiter.encode()
-        last: bytes | None = None
-        for info in self._flat(prefix, after):
-            group = grouped(info.key.encode(), start, cut)
-            if group is None:
-                yield info
-            elif group != last:
-                last = group
-                yield Prefix(group.decode())
+            return self._one_level(prefix, after)
+        return cut(self._flat(prefix, after), prefix, delimiter)
 
     def _flat(self, prefix: str, after: bytes, *, size: int | None = None) -> Iterator[ObjectInfo]:
-        for found in self._listed(prefix, None, _text(after), size=size):
+        for found in self._listed(prefix, None, text_behind(after), size=size):
             if not found.name.startswith(AREA) and found.name.encode() > after:
                 yield _info(found)
 
     def _one_level(self, prefix: str, after: bytes) -> Iterator[Item]:
-        start = prefix.encode()
-        group = None if after.endswith(b"\xff") else grouped(after, start, b"/")
-        text = _text(after)
-        if group is not None and after.startswith(start):
-            # Whether servers show a prefix that the listing starts inside of is not said anywhere.
-            if any(True for _ in self._flat(group.decode(), after, size=1)):
-                yield Prefix(group.decode())
-            text, after = group.decode() + _LAST, group + b"\xff"
+        text, group = text_behind(after), around(after, prefix, "/")
+        if group is not None:
+            if any(True for _ in self._flat(group, after, size=1)):
+                yield Prefix(group)
+            text, after = group + LAST, group.encode() + BEHIND_ALL
         for found in self._listed(prefix, "/", text):
             if not isinstance(found, str):
                 if not found.name.startswith(AREA) and found.name.encode() > after:
@@ -135,11 +107,6 @@ class GcsListing:
                 if last is None or name > last:
                     yield found
                 last = name
-
-
-def _text(after: bytes) -> str:
-    """Give the text behind which the service is to start."""
-    return after[:-1].decode() + _LAST if after.endswith(b"\xff") else after.decode()
 
 
 def _info(found: Any) -> ObjectInfo:

@@ -10,10 +10,7 @@ import re
 from portable_objectstore.hidden_keys import AREA, hidden_name
 from portable_objectstore.metadata import Packing
 
-__all__ = ["NO_TYPE", "PACKING", "UPLOADS", "name_of", "part_name"]
-
-NO_TYPE = "binary/octet-stream"
-"""What stands for no content type: without one, the service would store its own, which applications use, too."""
+__all__ = ["PACKING", "UPLOADS", "GcsNames", "part_name"]
 
 PACKING = Packing(
     re.compile(r"[a-z0-9][a-z0-9._-]*"), packed="portable-metadata", key="portable-key", checksum="portable-crc32"
@@ -26,9 +23,17 @@ UPLOADS = f"{AREA}~uploads/"
 _UNCARRIED = re.compile(r"[\r\n]|^\.well-known/acme-challenge/|^\.{1,2}$")
 
 
-def name_of(key: str) -> str:
-    """Give the name that a key's object has."""
-    return hidden_name(key) if key.startswith(AREA) or _UNCARRIED.search(key) else key
+class GcsNames:
+    """How objects are named."""
+
+    @staticmethod
+    def name(key: str) -> str:
+        """Give the name that a key's object has."""
+        return hidden_name(key) if key.startswith(AREA) or _UNCARRIED.search(key) else key
+
+    @staticmethod
+    def other_name(key: str) -> None:
+        """Say that no other program can have an object of a hidden key."""
 
 
 def part_name(upload: str, part: str) -> str:

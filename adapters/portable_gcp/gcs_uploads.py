@@ -8,12 +8,13 @@ from collections.abc import Sequence
 
 from google.cloud.storage import Blob
 
-from portable.checksums import combine
 from portable.errors import NotFound, PortableError
 from portable.objects import Condition, ObjectHeaders, ObjectInfo, Part
 from portable_gcp.gcs_calls import GcsCalls, conditions, described
 from portable_gcp.gcs_names import part_name
-from portable_objectstore.plane import FailedError
+from portable_objectstore.descriptions import crc_of_parts
+from portable_objectstore.failures import FailedError
+from portable_objectstore.service import Writes
 
 __all__ = ["GcsUploads"]
 
@@ -22,23 +23,37 @@ _CRC = re.compile(r"[0-9a-f]{8}")
 
 
 class GcsUploads:
-    """The uploads to one bucket. An upload's id is a word of ours; a part's token is its CRC-32."""
+    """The uploads to one bucket. An upload's id is a word of ours; a part's token is its generation and CRC-32.
+
+    Attributes:
+        parts: writes the parts.
+    """
 
     def __init__(self, calls: GcsCalls) -> None:
         self._calls = calls
+        self.parts: Writes = calls
 
     @staticmethod
-    def begin() -> str:
-        """Give an id."""
+    def begin(name: str, headers: ObjectHeaders, *, key: str | None, timeout: float) -> str:  # noqa: ARG004 (nothing is sent)
+        """Give an id: the service hears of the upload with its first part."""
         return uuid.uuid4().hex
 
-    def write(self, upload: str, number: int, offset: int, data: bytes | memoryview, *, timeout: float) -> Part:
+    def write(
+        self,
+        name: str,  # noqa: ARG002 (a part is an object of its own)
+        upload: str,
+        number: int,
+        offset: int,
+        data: bytes | memoryview,
+        *,
+        timeout: float,
+    ) -> Part:
         """Write one part."""
         # The same bytes may come twice, and are the same object then.
-        info = self._calls.put(part_name(upload, f"{number:05d}"), data, ObjectHeaders(), None, timeout=timeout)
+        info = self.parts.put(part_name(upload, f"{number:05d}"), data, ObjectHeaders(), None, timeout=timeout)
         return Part(number, offset, len(data), f"{info.etag} {(info.checksum or '').removeprefix('crc32:')}")
 
-    def kept(self, upload: str, parts: Sequence[Part], *, timeout: float) -> list[Part]:
+    def kept(self, name: str, upload: str, parts: Sequence[Part], *, timeout: float) -> list[Part]:  # noqa: ARG002 (the same)
         """Say which parts are there, whole.
 
         Raises:
@@ -66,7 +81,7 @@ class GcsUploads:
         """Compose the object of its parts; the last step once, because a second attempt would lie."""
         if not parts:
             return self._calls.put(name, b"", headers, condition, key=key, timeout=timeout)
-        crcs = [(int(crc, 16), part.size) for part in parts if _CRC.fullmatch(crc := part.token.partition(" ")[2])]
+        crc = crc_of_parts(parts, [_crc(part) for part in parts])
         sources = [self._calls.bucket.blob(_name(upload, part)) for part in parts]
         generations: list[int] | None = [_generation(part) for part in parts]
         level = 0
@@ -77,7 +92,7 @@ class GcsUploads:
                 for at in range(0, len(sources), _AT_ONCE)
             ]
             generations = None
-        blob = self._calls.blob(name, headers, key=key, crc=combine(crcs) if len(crcs) == len(parts) else None)
+        blob = self._calls.blob(name, headers, key=key, crc=crc)
         self._calls.call(
             blob.compose,
             sources,
@@ -87,10 +102,10 @@ class GcsUploads:
             **conditions(condition),
         )
         info = described(blob)
-        self.drop(upload, timeout=timeout)
+        self.abort(name, upload, timeout=timeout)
         return info
 
-    def drop(self, upload: str, *, timeout: float) -> None:
+    def abort(self, name: str, upload: str, *, timeout: float) -> None:  # noqa: ARG002 (the same)
         """Delete what an upload has left; what cannot be deleted stays."""
         try:
             names = list(self._there(upload, timeout))
@@ -125,3 +140,8 @@ def _name(upload: str, part: Part) -> str:
 def _generation(part: Part) -> int:
     text = part.token.partition(" ")[0]
     return int(text) if text.isdigit() else 0
+
+
+def _crc(part: Part) -> int | None:
+    text = part.token.partition(" ")[2]
+    return int(text, 16) if _CRC.fullmatch(text) else None

@@ -21,7 +21,7 @@ from portable.errors import (
     Unavailable,
 )
 
-__all__ = ["Broken", "Failure", "Meaning", "translated"]
+__all__ = ["Broken", "FailedError", "Failure", "Meaning", "translated"]
 
 Broken = Literal["", "connect", "timeout", "cut"]
 """How a request failed below HTTP: nothing was sent, no answer came in time, or the connection broke; `""` else."""
@@ -70,6 +70,14 @@ class Failure(msgspec.Struct, frozen=True):
         """Read an answer whose body is the XML that the clouds send."""
         code, message = _CODE.search(body), _MESSAGE.search(body)
         return cls(status, code[1] if code else "", message[1] if message else f"status {status}")
+
+
+class FailedError(Exception):
+    """A request failed; the client's own exception is the cause."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure)
+        self.failure = failure
 
 
 def translated(failure: Failure, meanings: Mapping[str, Meaning]) -> PortableError:

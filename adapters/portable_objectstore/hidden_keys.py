@@ -9,14 +9,15 @@ SHA-256, and the object's metadata holds it whole.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import msgspec
 
-from portable.object_listing import grouped
-from portable.objects import ObjectInfo, Prefix
+from portable.objects import ObjectInfo
+from portable_objectstore.listing import BEHIND_ALL, Item, cut
+from portable_objectstore.metadata import Packing
 
-__all__ = ["AREA", "beginning_of", "hidden_name", "is_long", "revealed", "shown_key", "start_of"]
+__all__ = ["AREA", "ToldKeys", "hidden_name", "is_long", "revealed", "shown_key", "span_of", "start_of"]
 
 AREA = ".portable/keys/"
 """What every hidden name starts with; a key that starts so is hidden itself."""
@@ -41,7 +42,7 @@ def hidden_name(key: str) -> str:
 
 def is_long(name: str) -> bool:
     """Say whether a hidden name does not tell its key."""
-    return f"/{_LONG}" in name
+    return f"/{_LONG}" in name and name.startswith(AREA)
 
 
 def shown_key(name: str) -> str | None:
@@ -54,14 +55,33 @@ def shown_key(name: str) -> str | None:
         return None
 
 
-def beginning_of(prefix: bytes) -> str:
-    """Give what the hidden names of all keys start with that start with these bytes, and of few others."""
-    return AREA + _segments(prefix[:_SORTED_BYTES])
+def span_of(prefix: str, after: bytes) -> tuple[str, str]:
+    """Say where a listing looks for hidden names: what they start with, and behind which; few other keys' are there."""
+    start, last = prefix.encode(), after.removesuffix(BEHIND_ALL)
+    return AREA + _segments(start[:_SORTED_BYTES]), start_of(last)
 
 
 def start_of(after: bytes) -> str:
     """Give the hidden name behind which those of all keys behind these bytes lie, and few others."""
     return AREA + _segments(after[:_SORTED_BYTES]) if after else ""
+
+
+class ToldKeys:
+    """The keys that metadata told to a listing which asked for it, by the long names of their objects."""
+
+    def __init__(self, packing: Packing) -> None:
+        self._packing = packing
+        self._found: dict[str, str] = {}
+
+    def note(self, name: str, metadata: Mapping[str, str] | None) -> None:
+        """Note what the metadata of an object tells."""
+        key = self._packing.key_in(metadata or {})
+        if key is not None and is_long(name):
+            self._found[name] = key
+
+    def take(self, name: str) -> str | None:
+        """Give the key of a name, once."""
+        return self._found.pop(name, None)
 
 
 def revealed(
@@ -70,7 +90,7 @@ def revealed(
     prefix: str,
     delimiter: str | None,
     after: bytes,
-) -> Iterator[ObjectInfo | Prefix]:
+) -> Iterator[Item]:
     """Give hidden objects by their keys, in byte order, as a listing shows them.
 
     Long keys that share their first bytes are put in order in memory, together.
@@ -82,18 +102,15 @@ def revealed(
         delimiter: of the listing.
         after: the bytes behind which the listing starts.
     """
-    start, cut = prefix.encode(), None if delimiter is None else delimiter.encode()
-    last: bytes | None = None
-    for info in _in_order(named, key_of):
-        key = info.key.encode()
-        if key <= after or not key.startswith(start):
-            continue
-        group = grouped(key, start, cut)
-        if group is None:
-            yield info
-        elif group != last:
-            last = group
-            yield Prefix(group.decode())
+    start = prefix.encode()
+
+    def listed() -> Iterator[ObjectInfo]:
+        for info in _in_order(named, key_of):
+            key = info.key.encode()
+            if key > after and key.startswith(start):
+                yield info
+
+    return cut(listed(), prefix, delimiter)
 
 
 def _in_order(named: Iterable[ObjectInfo], key_of: Callable[[str], str | None]) -> Iterator[ObjectInfo]:

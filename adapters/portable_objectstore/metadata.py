@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from portable.checksums import crc32_of, named
 
-__all__ = ["PACKED", "PLAIN", "Packing", "key_in", "key_metadata", "pack_metadata", "unpack_metadata"]
+__all__ = ["PACKED", "PLAIN", "Packing"]
 
 # Clients read these names as the headers themselves.
 _HEADERS = {
@@ -105,23 +105,3 @@ PACKED = "portable-metadata"
 
 PLAIN = Packing(re.compile(r"[a-z0-9][a-z0-9._-]*"), packed=PACKED, key="portable-key")
 """The metadata of S3."""
-
-
-def pack_metadata(metadata: Mapping[str, str]) -> dict[str, str]:
-    """Give metadata as the headers of S3 carry it."""
-    return PLAIN.pack(metadata)
-
-
-def unpack_metadata(metadata: Mapping[str, str]) -> dict[str, str]:
-    """Undo `pack_metadata`; what is not packed by us stays as it is."""
-    return PLAIN.unpack(metadata)
-
-
-def key_metadata(key: str) -> dict[str, str]:
-    """Give the metadata that tells a key which its object's name does not."""
-    return PLAIN.pack({}, key=key)
-
-
-def key_in(metadata: Mapping[str, str]) -> str | None:
-    """Give the key that metadata tells, or None."""
-    return PLAIN.key_in(metadata)

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC
+from datetime import UTC, datetime
 from typing import Any
+from zlib import crc32
 
-import msgspec
-
+from portable.checksums import named
 from portable.objects import Condition, ObjectHeaders, ObjectInfo
-from portable_objectstore.failures import Broken, Failure
+from portable_objectstore.descriptions import NO_TYPE, Got, quoted, unquoted, written
+from portable_objectstore.failures import Broken, FailedError, Failure
 from portable_objectstore.metadata import PLAIN, Packing
 from portable_objectstore.stores import Stores
 
-__all__ = ["DataPlane", "FailedError", "Got", "quoted", "unquoted"]
+__all__ = ["DataPlane"]
 
 # What obstore would change or refuse: empty segments, slashes at the ends, dots, control characters.
 _UNCARRIED = re.compile(r"(?:^|/)\.{0,2}(?:/|$)|[\x00-\x1f\x7f]")
@@ -31,54 +32,18 @@ _HEADERS = {
 }
 
 
-class FailedError(Exception):
-    """A call of `obstore` failed; its own exception is the cause."""
-
-    def __init__(self, failure: Failure) -> None:
-        super().__init__(failure)
-        self.failure = failure
-
-
-class Got(msgspec.Struct, frozen=True):
-    """What was read.
-
-    Attributes:
-        data: the bytes.
-        etag: of the version that they are of.
-        size: of the whole object.
-        checksum: of the whole object, where its metadata tells one, as `ObjectInfo` has it.
-    """
-
-    data: bytes
-    etag: str
-    size: int
-    checksum: str | None = None
-
-
-def quoted(etag: str) -> str:
-    """Give an etag as HTTP writes it."""
-    return f'"{etag}"'
-
-
-def unquoted(etag: str | None) -> str:
-    """Give an etag without what HTTP puts around it, which servers do and do not."""
-    return (etag or "").strip('"')
-
-
 class DataPlane:
     """Objects by `obstore`: put, get, head and delete of keys that it carries unchanged.
 
     Args:
         stores: of the bucket.
-        no_type: the content type that stands for none, because the backend stores one always.
         packing: how objects carry metadata.
         versions: whether what tells versions apart is not the server's etag, but its own name for each.
     """
 
-    def __init__(self, stores: Stores, *, no_type: str, packing: Packing = PLAIN, versions: bool = False) -> None:
+    def __init__(self, stores: Stores, *, packing: Packing = PLAIN, versions: bool = False) -> None:
         self._stores = stores
         self._versions = versions
-        self._no_type = no_type
         self._packing = packing
 
     @staticmethod
@@ -94,22 +59,25 @@ class DataPlane:
         condition: Condition | None,
         *,
         timeout: float,
-        crc: int | None = None,
-    ) -> str:
-        """Write an object in one go, and give its etag; with a condition once, because a second attempt would lie."""
+        key: str | None = None,
+    ) -> ObjectInfo:
+        """Write an object in one go; with a condition once, because a second attempt would lie."""
         import obstore  # noqa: PLC0415 (where it is not installed, nobody gets here)
 
         mode: Any = None
         if condition is not None:
             mode = "create" if condition.absent else {"e_tag": quoted(condition.etag or "")}
         store = self._stores.within(timeout, once=condition is not None)
+        crc = None if self._packing.checksum is None else crc32(data)
+        attributes = self._attributes(headers, key, crc)
         try:
-            result = obstore.put(
-                store, name, data, attributes=self._attributes(headers, crc), mode=mode, use_multipart=False
-            )
+            result = obstore.put(store, name, data, attributes=attributes, mode=mode, use_multipart=False)
         except Exception as error:
             raise FailedError(_failure(error)) from error
-        return unquoted(result["e_tag"])
+        # The answer's date does not come through obstore; the server's clock may differ from this one.
+        now = datetime.now(UTC).replace(microsecond=0)
+        checksum = None if crc is None else named(crc)
+        return written(name, len(data), unquoted(result["e_tag"]), now, headers, checksum=checksum)
 
     def get(self, name: str, offset: int, length: int | None, etag: str | None, *, timeout: float) -> Got:
         """Read a range that is not empty, of the version of `etag` where one is given."""
@@ -158,14 +126,14 @@ class DataPlane:
         """Let go of every connection."""
         self._stores.close()
 
-    def _attributes(self, headers: ObjectHeaders, crc: int | None) -> dict[str, str]:
-        attributes = {"Content-Type": headers.content_type or self._no_type}
+    def _attributes(self, headers: ObjectHeaders, key: str | None, crc: int | None) -> dict[str, str]:
+        attributes = {"Content-Type": headers.content_type or NO_TYPE}
         for theirs, ours in _HEADERS.items():
             value = getattr(headers, ours)
             if value is not None:
                 attributes[theirs] = value
-        if headers.metadata or crc is not None:
-            attributes |= self._packing.pack(headers.metadata, crc=crc)
+        if headers.metadata or key is not None or crc is not None:
+            attributes |= self._packing.pack(headers.metadata, key=key, crc=crc)
         return attributes
 
     def _etag(self, meta: Any) -> str:
@@ -173,7 +141,7 @@ class DataPlane:
 
     def _info(self, name: str, meta: Any, attributes: dict[str, str]) -> ObjectInfo:
         found: dict[str, Any] = {ours: attributes.get(theirs) for theirs, ours in _HEADERS.items()}
-        if found["content_type"] == self._no_type:
+        if found["content_type"] == NO_TYPE:
             found["content_type"] = None
         metadata = {key: value for key, value in attributes.items() if key not in _HEADERS}
         metadata.pop("Storage-Class", None)

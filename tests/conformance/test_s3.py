@@ -37,10 +37,10 @@ class _S3:
             request.node.add_marker(pytest.mark.xfail(reason=self.deviations[case], run=False))
         yield
         drivers = [getattr(bucket._driver, "_driver", bucket._driver) for bucket in self._open_ones]
-        for driver in {driver._bucket: driver for driver in drivers if driver._names is not None}.values():
-            client, name = driver.native, driver._bucket
+        for driver in {driver._binding.name: driver for driver in drivers if driver._s3._names is not None}.values():
+            client, name = driver.native, driver._binding.name
             while found := client.list_objects_v2(Bucket=name).get("Contents"):
-                driver._calls.delete_many([entry["Key"] for entry in found], timeout=60)
+                driver._s3.calls.delete_many([entry["Key"] for entry in found], timeout=60)
             for upload in client.list_multipart_uploads(Bucket=name).get("Uploads", []):
                 client.abort_multipart_upload(Bucket=name, Key=upload["Key"], UploadId=upload["UploadId"])
             client.delete_bucket(Bucket=name)

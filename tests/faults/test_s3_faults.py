@@ -56,7 +56,14 @@ def persistently(call: Callable[[], Any]) -> Any:
 
 
 class Cutting:
-    """Passes bytes between clients and a server, and cuts the connections that carry more than so many up."""
+    """Passes bytes between clients and a server, and cuts the connections that carry more than so many up.
+
+    Attributes:
+        endpoint: its own.
+        most: how many one connection may carry; None for any number.
+        budget: how many all of them may carry together from now on; None for any number.
+        cut: how many were cut.
+    """
 
     def __init__(self, endpoint: str) -> None:
         parts = urlsplit(endpoint)
@@ -64,7 +71,9 @@ class Cutting:
         self._listening = socket.create_server(("127.0.0.1", 0))
         self.endpoint = f"http://127.0.0.1:{self._listening.getsockname()[1]}"
         self.most: int | None = None
+        self.budget: int | None = None
         self.cut = 0
+        self._lock = threading.Lock()
         threading.Thread(target=self._accept, daemon=True).start()
 
     def close(self) -> None:
@@ -83,14 +92,21 @@ class Cutting:
         with contextlib.suppress(OSError):
             while data := source.recv(65536):
                 passed += len(data)
-                if up and self.most is not None and passed > self.most:
-                    self.cut += 1
+                if up and self._is_over(passed, len(data)):
                     break
                 sink.sendall(data)
         for end in (source, sink):
             with contextlib.suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
             end.close()
+
+    def _is_over(self, passed: int, more: int) -> bool:
+        with self._lock:
+            if self.budget is not None:
+                self.budget -= more
+            over = (self.most is not None and passed > self.most) or (self.budget is not None and self.budget < 0)
+            self.cut += over
+            return over
 
 
 @pytest.fixture
@@ -184,19 +200,25 @@ def test_a_cut_in_the_middle_of_parts_leaves_none(url: str, name: str, cutting: 
 
 @pytest.mark.thorough
 def test_an_upload_that_was_cut_goes_on(url: str, name: str, cutting: Cutting, tmp_path: Path) -> None:
-    data = os.urandom(20 * MIB)
+    data = os.urandom(40 * MIB)
     tmp_path.joinpath("file").write_bytes(data)
     through = url.replace(endpoint(url), cutting.endpoint)
     with open_bucket(through, name=name, retries=0, **MAKE) as bucket:
         bucket.exists("a.bin")
-        cutting.most = 6 * MIB
+        part, at_once = bucket.capabilities.part_bytes, bucket.capabilities.part_concurrency
+        # More than all that are on their way at once can carry without one of them being whole.
+        cutting.budget = at_once * part + MIB
         with pytest.raises(Unavailable):
             bucket.upload(tmp_path / "file", "a.bin")
+        assert cutting.cut
+        cutting.budget = None
         assert not bucket.exists("a.bin")
         # What was begun is noted beside the file, and kept by the server.
         assert len(bucket.native.list_multipart_uploads(Bucket=name)["Uploads"]) == 1
-        cutting.most = None
+        # With its head it would be more, if all of it were sent again.
+        cutting.budget = len(data)
         bucket.upload(tmp_path / "file", "a.bin")
+        cutting.budget = None
         assert bucket.get("a.bin") == data
         assert bucket.native.list_multipart_uploads(Bucket=name).get("Uploads", []) == []
 

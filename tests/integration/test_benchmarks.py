@@ -33,9 +33,11 @@ PEERS = {
     "kafka": ["confluent_kafka"],
     "rabbitmq": ["pika"],
     "s3": ["boto3", "obstore"],
+    "az": ["azure.storage.blob", "obstore"],
+    "gs": ["google.cloud.storage", "obstore"],
 }
 # Servers that take long to start, or much to measure.
-SLOW = {"kafka", "rabbitmq", "s3", "sql-queue"}
+SLOW = {"az", "gs", "kafka", "rabbitmq", "s3", "sql-queue"}
 
 
 @pytest.mark.timeout(300)
