@@ -18,6 +18,12 @@ __all__ = ["measure"]
 VALUE = b"\xff" * 200
 BATCH = 5_000
 AT_ONCE = 500
+UNDER_WAY = 50_000
+"""The client takes no more than 100,000 messages at once."""
+
+READ = 20_000
+"""Messages that a turn reads: the client has room for them, and does not pause in fetching them."""
+
 TURN = 0.5
 KEYS = [f"key{number}" for number in range(100)]
 MAKE: Any = {"create": "if_missing"}
@@ -53,6 +59,8 @@ class _Raw:
 
         produce, topic = self._producer.produce, self._topic
         for number in range(count):
+            if number and number % UNDER_WAY == 0:
+                self._producer.flush()
             produce(topic, VALUE, keys[number % len(keys)], on_delivery=delivered)
         self._producer.flush()
         assert len(found) == count
@@ -109,8 +117,8 @@ def _consuming(plan: Plan, url: str, brokers: str) -> Iterator[Figure]:
             raw.send(count, KEYS)
 
         contenders = {
-            "portable": Contender(consume, prepare=_for_both(more, consume_raw)),
-            "confluent-kafka": Contender(consume_raw, prepare=_for_both(more, consume)),
+            "portable": Contender(consume, prepare=_for_both(more, consume_raw), calls=READ),
+            "confluent-kafka": Contender(consume_raw, prepare=_for_both(more, consume), calls=READ),
         }
         samples = interleave(contenders, rounds=plan.rounds, seconds=plan.slice(TURN))
         yield from compare(samples, "kafka stream: consume", clock="wall")
@@ -120,12 +128,17 @@ def _consuming(plan: Plan, url: str, brokers: str) -> Iterator[Figure]:
 
 def _queue(plan: Plan, url: str, brokers: str) -> Iterator[Figure]:
     name = f"b{uuid.uuid4().hex[:8]}"
-    with portable.open_queue(url, name=name, visibility_timeout="1h", **MAKE) as queue:
-        raw = _Raw(brokers, name)
+    # What the queue has done is removed from its topic, so each contender reads its own.
+    with (
+        portable.open_queue(url, name=name, visibility_timeout="1h", **MAKE) as queue,
+        portable.open_topic(url, name=f"{name}-raw", **MAKE) as topic,
+    ):
+        topic.publish(b"made")
+        raw, other = _Raw(brokers, name), _Raw(brokers, f"{name}-raw")
         # A member that holds nothing and is not asked leaves its group; one message keeps it there.
         queue.send(b"held")
         held = queue.receive(wait=30)
-        theirs = _consumer(brokers, name, f"{name}.theirs")
+        theirs = _consumer(brokers, f"{name}-raw", f"{name}.theirs")
 
         def handle(count: int) -> None:
             left = count
@@ -140,12 +153,9 @@ def _queue(plan: Plan, url: str, brokers: str) -> Iterator[Figure]:
                 left -= len(_read(theirs, min(left, AT_ONCE)))
                 theirs.commit(asynchronous=False)
 
-        def more(count: int) -> None:
-            raw.send(count, KEYS)
-
         contenders = {
-            "portable": Contender(handle, prepare=_for_both(more, handle_raw)),
-            "confluent-kafka": Contender(handle_raw, prepare=_for_both(more, handle)),
+            "portable": Contender(handle, prepare=lambda count: raw.send(count, KEYS), calls=READ),
+            "confluent-kafka": Contender(handle_raw, prepare=lambda count: other.send(count, KEYS), calls=READ),
         }
         samples = interleave(contenders, rounds=plan.rounds, seconds=plan.slice(TURN))
         yield from compare(samples, "kafka queue: receive and ack", clock="wall")

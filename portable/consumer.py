@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from portable import telemetry
 from portable._concurrency import IS_ASYNC, Lock, Stop, called, kept, pause, work_together
 from portable.composing import at_least_one, seconds
-from portable.errors import InvalidArgument, PortableError
+from portable.errors import BatchError, InvalidArgument, PortableError
 from portable.messages import Delivery
 
 if TYPE_CHECKING:
@@ -36,6 +36,8 @@ _log = logging.getLogger("portable")
 _LOCAL_WAIT = 0.25
 _REMOTE_WAIT = 5.0
 _LONGEST_RETRY = 300.0
+_AHEAD = 0.5
+"""Seconds that what is fetched ahead should last at most, so that nobody else could have handled it sooner."""
 _LONGEST_TROUBLE = 30.0
 
 
@@ -88,6 +90,14 @@ class Consumer(Generic[T]):
         self._handled = 0
         self._troubles = 0
         self._ready: deque[Message[T]] = deque()
+        # Where the backend gives and acknowledges many in a call: how many it gives, and how many are asked for.
+        self._most_ahead: int = getattr(self._deliveries.driver, "consume_ahead", 0)
+        self._ahead = self._concurrency
+        self._fetched_at = 0.0
+        self._fetched_all = False
+        # Handled, and not yet acknowledged; one worker does it for all.
+        self._unacked: dict[int, Message[T]] = {}
+        self._acking = False
         self._held: dict[int, Message[T]] = {}
         self._last_seen = monotonic()
         self._halted_at: float | None = None
@@ -126,12 +136,24 @@ class Consumer(Generic[T]):
                 # What was received is handled even when told to stop: to give it back would count as a delivery.
                 if self._ready and not self._over:
                     return self._ready.popleft()
-                wanted = self._idle if self._unclaimed is None else min(self._idle, self._unclaimed)
+                wanted = self._wanted()
                 if wanted < 1 or self._is_halted():
                     return None
                 self._fetch(wanted)
                 if not self._ready and self._is_idle_for_long():
                     return None
+
+    def _wanted(self) -> int:
+        """Say how many to fetch: one for each that is idle, or, where it may be ahead, what is handled in a moment."""
+        wanted = self._idle
+        if self._most_ahead and wanted:
+            lasted = monotonic() - self._fetched_at
+            if lasted > _AHEAD:
+                self._ahead = self._concurrency
+            elif self._fetched_all:
+                self._ahead = min(2 * self._ahead, max(self._most_ahead, self._concurrency))
+            wanted = max(wanted, self._ahead)
+        return wanted if self._unclaimed is None else min(wanted, self._unclaimed)
 
     def _fetch(self, wanted: int) -> None:
         wait = _REMOTE_WAIT if self._deliveries.driver.arrivals is None else _LOCAL_WAIT
@@ -143,6 +165,8 @@ class Consumer(Generic[T]):
             self._wait_out(error)
             return
         self._troubles = 0
+        self._fetched_at = monotonic()
+        self._fetched_all = len(messages) == wanted
         if messages:
             self._last_seen = monotonic()
             self._held.update((id(message), message) for message in messages)
@@ -180,17 +204,52 @@ class Consumer(Generic[T]):
                 self._give_back([message])
             raise
         finally:
-            self._held.pop(id(message), None)
+            if id(message) not in self._unacked:
+                self._held.pop(id(message), None)
             self._count(busy=-1, handled=1)
             self._last_seen = monotonic()
 
     def _done(self, message: Message[T]) -> None:
         if message.state:
             return
+        if self._most_ahead:
+            self._acknowledge(message)
+            return
         try:
             message.ack()
         except PortableError as error:
-            _log.warning("%s: message %s was handled and may come again: %s", self._queue.name, message.id, error)
+            self._say_unacked(message, error)
+
+    def _acknowledge(self, message: Message[T]) -> None:
+        """Acknowledge a message with all that are handled meanwhile, or leave it to the worker that is at it."""
+        with self._counting:
+            self._unacked[id(message)] = message
+            if self._acking:
+                return
+            self._acking = True
+        try:
+            while messages := self._next_unacked():
+                try:
+                    self._queue.ack_many(messages)
+                except PortableError as error:
+                    whole = dict.fromkeys(range(len(messages)), error)
+                    for index, one in (error.result.failed if isinstance(error, BatchError) else whole).items():
+                        self._say_unacked(messages[index], one)
+                for done in messages:
+                    self._held.pop(id(done), None)
+        except BaseException:
+            self._acking = False
+            raise
+
+    def _next_unacked(self) -> list[Message[T]]:
+        with self._counting:
+            messages = list(self._unacked.values())
+            self._unacked.clear()
+            self._acking = bool(messages)
+            return messages
+
+    def _say_unacked(self, message: Message[T], error: PortableError) -> None:
+        _log.warning("%s: message %s was handled and may come again: %s", self._queue.name, message.id, error)
 
     def _failed(self, message: Message[T], error: Exception) -> None:
         log_failure(self._queue.name, message.delivery, error)

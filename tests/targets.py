@@ -61,12 +61,15 @@ TARGETS = {
     "ministack": Target("ministack"),
     "elasticmq": Target("elasticmq"),
     "moto": Target("moto"),
+    "kinesalite": Target("kinesalite"),
     "azurite": Target("azurite"),
     "toxiproxy": Target("toxiproxy"),
     "pubsub-emulator": Target("pubsub-emulator"),
     "firestore-emulator": Target("firestore-emulator"),
     "dynamodb-local": Target("dynamodb-local"),
     "fake-gcs-server": Target("fake-gcs-server"),
+    "cosmosdb-server": Target("cosmosdb-server"),
+    "event-hubs": Target("event-hubs"),
 }
 
 

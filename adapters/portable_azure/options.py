@@ -14,11 +14,13 @@ from portable.errors import ConfigError
 __all__ = [
     "AzureOptions",
     "BlobOptions",
+    "CosmosOptions",
     "Credentials",
     "StorageQueueOptions",
     "account",
     "account_url",
     "credential",
+    "token_credential",
 ]
 
 
@@ -31,6 +33,7 @@ class Credentials(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_
         tenant_id: of a service principal, with `client_id` and `client_secret`.
         client_id: of a service principal; alone, of a user-assigned managed identity.
         client_secret: of a service principal.
+        authority: where an identity signs in, in a cloud that is not the public one (`https://login.chinacloudapi.cn`).
     """
 
     account_key: str | None = None
@@ -38,6 +41,7 @@ class Credentials(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_
     tenant_id: str | None = None
     client_id: str | None = None
     client_secret: str | None = None
+    authority: str | None = None
 
     def __repr__(self) -> str:
         """Name what is set, and no value."""
@@ -83,6 +87,22 @@ class StorageQueueOptions(AzureOptions, frozen=True, kw_only=True):
     """
 
     longest_pause: float = 1.0
+
+
+class CosmosOptions(AzureOptions, frozen=True, kw_only=True):
+    """`cosmos://ACCOUNT/container`, or `cosmos://container?account=ACCOUNT`; `endpoint=` can stand for the account.
+
+    Attributes:
+        database: the database that the container is in.
+        consistency: `account` wants an account whose consistency is strong (or bounded staleness, which in the region
+            that takes the writes is the same); `session` makes do with one where a process sees its own writes at
+            once, and those of others after a while.
+        verify: whether the server's certificate is looked at; only an emulator on this machine may do without.
+    """
+
+    database: str = "portable"
+    consistency: Literal["account", "session"] = "account"
+    verify: bool = True
 
 
 def account(binding: Binding[AzureOptions]) -> str:
@@ -136,12 +156,27 @@ def credential(binding: Binding[AzureOptions]) -> Any:
         from azure.core.credentials import AzureSasCredential  # noqa: PLC0415 (only the one that is used)
 
         return AzureSasCredential(given.sas_token)
+    return token_credential(given)
+
+
+def token_credential(given: Credentials) -> Any:
+    """Give what makes tokens of Entra ID.
+
+    Raises:
+        ConfigError: there are credentials of another kind, or half of a service principal.
+    """
+    if given.account_key is not None or given.sas_token is not None:
+        raise ConfigError("account_key and sas_token are for storage; this wants an identity")
     from azure import identity  # noqa: PLC0415 (it takes as long to import as everything else)
 
-    if any(principal):
+    where: dict[str, Any] = {}
+    if given.authority is not None:
+        # It is not looked up at the public cloud, which may not know it.
+        where = {"authority": given.authority, "disable_instance_discovery": True}
+    if given.tenant_id is not None or given.client_secret is not None:
         if given.tenant_id is None or given.client_id is None or given.client_secret is None:
             raise ConfigError("a service principal has tenant_id, client_id and client_secret; one is missing")
-        return identity.ClientSecretCredential(given.tenant_id, given.client_id, given.client_secret)
+        return identity.ClientSecretCredential(given.tenant_id, given.client_id, given.client_secret, **where)
     if given.client_id is not None:
         return identity.ManagedIdentityCredential(client_id=given.client_id)
-    return identity.DefaultAzureCredential()
+    return identity.DefaultAzureCredential(**where)

@@ -10,9 +10,10 @@ from typing import Any, TypeVar
 from portable.bindings import Binding
 from portable.changes import Change
 from portable.errors import Closed, ResourceNotFound
-from portable_kafka.engine import Admin, Engine, NewTopic, Outbound, Place, Producer, engine
+from portable_kafka.engine import Admin, Batch, Engine, NewTopic, Place, Producer, engine
 from portable_kafka.options import KafkaOptions, connection
 from portable_kafka.reading import Reader
+from portable_kafka.restricted import restricted
 from portable_kafka.tokens import Tokens
 
 __all__ = ["Cluster"]
@@ -37,7 +38,8 @@ class Cluster:
     def __init__(self, binding: Binding[Any], tokens: Tokens | None = None) -> None:
         self._options: KafkaOptions = binding.options
         self._usual = float(binding.contract.timeout)
-        self.engine: Engine = engine(self._options.engine, connection(binding, tokens))
+        where = connection(binding, tokens)
+        self.engine: Engine = restricted(engine(self._options.engine, where), where)
         self._lock = threading.Lock()
         self._admin: Admin | None = None
         self._producer: Producer | None = None
@@ -52,7 +54,8 @@ class Cluster:
     @property
     def producer(self) -> Producer:
         """The producer."""
-        return self._made("_producer", self.engine.producer)
+        producer = self._producer
+        return producer if producer is not None else self._made("_producer", self.engine.producer)
 
     def close(self) -> None:
         """Drop the connections."""
@@ -141,7 +144,7 @@ class Cluster:
         if write:
             self.producer.reach([topic.name for _, topic in wanted], timeout=timeout)
 
-    def send(self, messages: Sequence[Outbound], *, timeout: float) -> list[Any]:
+    def send(self, messages: Batch, *, timeout: float) -> list[Any]:
         """Send messages; give each one's offset or error."""
         return self.producer.send(messages, timeout=timeout)
 

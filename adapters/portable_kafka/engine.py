@@ -7,13 +7,26 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, TypeVar
 
-from portable.errors import ConfigError, PortableError
+from portable.errors import ConfigError, PortableError, Unavailable
 from portable_kafka.options import Connection
 
-__all__ = ["Admin", "Consumer", "Engine", "Headers", "Made", "NewTopic", "Outbound", "Place", "Producer", "engine"]
+__all__ = [
+    "Admin",
+    "Batch",
+    "Consumer",
+    "Engine",
+    "Headers",
+    "Made",
+    "NewTopic",
+    "Outbound",
+    "Place",
+    "Producer",
+    "Rebalancing",
+    "engine",
+]
 
 T = TypeVar("T")
 
@@ -29,6 +42,18 @@ Outbound = tuple[str, int, bytes | None, bytes, Headers | None]
 """One message on its way: topic, partition, key, value, headers. A plain tuple, for it is made for each message."""
 
 
+class Batch(Protocol):
+    """Messages that are sent together: a list of them, or what makes each when its turn comes. Iterated over once."""
+
+    def __iter__(self) -> Iterator[Outbound]:
+        """Give them in order."""
+        ...
+
+    def __len__(self) -> int:
+        """Say how many they are."""
+        ...
+
+
 class NewTopic(NamedTuple):
     """A topic to be made; `replication` is None for the brokers' default."""
 
@@ -36,6 +61,10 @@ class NewTopic(NamedTuple):
     partitions: int
     replication: int | None
     config: dict[str, str]
+
+
+class Rebalancing(Unavailable):
+    """A group that comes together anew takes no commits: poll, for its members have to take part, and try again."""
 
 
 class Consumer(Protocol):
@@ -88,6 +117,7 @@ class Consumer(Protocol):
 
         Raises:
             LeaseLost: this consumer is no member of the group any more.
+            Rebalancing: the group comes together anew; it can after a poll or some.
         """
         ...
 
@@ -120,7 +150,7 @@ class Producer(Protocol):
         """The library's own."""
         ...
 
-    def send(self, messages: Sequence[Outbound], *, timeout: float) -> list[int | PortableError]:
+    def send(self, messages: Batch, *, timeout: float) -> list[int | PortableError]:
         """Send messages, in order within a partition, and wait until the brokers have them; give their offsets."""
         ...
 

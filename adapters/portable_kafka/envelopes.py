@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from portable.messages import Delivery, Outgoing
 from portable.partitioning import partition_of
@@ -18,14 +19,14 @@ __all__ = [
     "LEVELS",
     "Spread",
     "copy",
-    "count_of",
     "delayed",
-    "delivery",
+    "deliveries",
     "due_of",
     "identity",
     "later_name",
     "letter",
     "level_of",
+    "message_of",
 ]
 
 ID = "portable-id"
@@ -52,22 +53,24 @@ class Spread:
 
     def __init__(self, partitions: int) -> None:
         self._partitions = partitions
+        # Each process starts somewhere else.
         self._turns = itertools.count(random.randrange(1 << 16))  # noqa: S311 (spreads load, hides nothing)
+        self._keyed = functools.lru_cache(maxsize=4096)(
+            lambda key: (partition_of(key, partitions), key.encode()),
+        )
 
     def of(self, key: str | None) -> int:
         """Give a partition for a message."""
         return next(self._turns) % self._partitions if key is None else partition_of(key, self._partitions)
 
+    def place(self, key: str | None) -> tuple[int, bytes | None]:
+        """Give a partition for a message, and its key as it is stored."""
+        return (next(self._turns) % self._partitions, None) if key is None else self._keyed(key)
+
     def outbound(self, topic: str, message: Outgoing) -> Outbound:
         """Give a message as it is sent at once."""
-        key = message.ordering_key
-        return (
-            topic,
-            self.of(key),
-            None if key is None else key.encode(),
-            message.body,
-            headers_of(message.attributes) if message.attributes else None,
-        )
+        number, key = self.place(message.ordering_key)
+        return topic, number, key, message.body, headers_of(message.attributes) if message.attributes else None
 
 
 def level_of(seconds: float) -> int:
@@ -121,9 +124,18 @@ def letter(message: Message, topic: str, partition: int, more: Mapping[str, str]
     return topic, partition, message.key, message.value, headers
 
 
-def count_of(headers: Headers | None) -> int:
-    """Say how often a message was delivered before it was copied."""
-    return _number(headers, COUNT)
+def message_of(  # noqa: PLR0917 (called for each message)
+    topic: str,
+    partition: int,
+    offset: int,
+    timestamp: int,
+    key: bytes | None,
+    value: bytes | None,
+    headers: Headers | None,
+) -> Message:
+    """Make a message of what Kafka has."""
+    count = _number(headers, COUNT) if headers else 0
+    return Message((topic, partition), offset, timestamp, key, value or b"", headers, count)
 
 
 def due_of(headers: Headers | None) -> float:
@@ -131,30 +143,36 @@ def due_of(headers: Headers | None) -> float:
     return _number(headers, DUE) / 1000
 
 
-def delivery(receipt: Receipt, own: str) -> Delivery:
-    """Give a message as it is delivered."""
-    message = receipt.message
-    headers = message.headers
-    sent = message.timestamp
-    known = None
-    attributes: dict[str, str] = {}
-    if headers:
-        attributes = attributes_of(headers)
-        known = attributes.pop(ID, None)
-        written = attributes.pop(SENT, "")
-        sent = int(written) if written.isdecimal() and len(written) < 16 else sent
-        attributes.pop(COUNT, None)
-        attributes.pop(DUE, None)
-    key = message.key
-    return Delivery(
-        id=known or identity(*message.place, message.offset, own),
-        receipt=receipt,
-        body=message.value,
-        attributes=attributes,
-        count=message.count + 1,
-        sent_at=sent / 1000,
-        ordering_key=None if key is None else key.decode(errors="replace"),
-    )
+def deliveries(receipts: Sequence[Receipt], own: str) -> list[Delivery]:
+    """Give messages as they are delivered; `own` is the queue that they are in."""
+    found: list[Delivery] = []
+    for receipt in receipts:
+        message = receipt[0]
+        headers, key = message.headers, message.key
+        sent = message.timestamp
+        known = None
+        attributes: dict[str, str] = {}
+        if headers:
+            attributes = attributes_of(headers)
+            known = attributes.pop(ID, None)
+            written = attributes.pop(SENT, "")
+            sent = int(written) if written.isdecimal() and len(written) < 16 else sent
+            attributes.pop(COUNT, None)
+            attributes.pop(DUE, None)
+        topic, partition = message.place
+        offset = message.offset
+        found.append(
+            Delivery(
+                id=known or (f"{partition}-{offset}" if topic == own else f"{topic}-{partition}-{offset}"),
+                receipt=receipt,
+                body=message.value,
+                attributes=attributes,
+                count=message.count + 1,
+                sent_at=sent / 1000,
+                ordering_key=None if key is None else key.decode("utf-8", "replace"),
+            )
+        )
+    return found
 
 
 def _number(headers: Headers | None, wanted: str) -> int:

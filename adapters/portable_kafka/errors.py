@@ -35,14 +35,17 @@ TOPIC_EXISTS = 36
 UNKNOWN_TOPIC = frozenset({3, -188, -190, 100})
 OUT_OF_RANGE = frozenset({1, -140})
 REBALANCING = frozenset({22, 27})
-PASSING = frozenset({5, 6, 9, 13, 14, 15, 16, 51, 56, 78, 88, -180, -195})
+PASSING = frozenset({5, 6, 9, 13, 14, 15, 16, 51, 56, 74, 75, 78, 88, -180, -195})
 """A question may be asked again a moment later: partitions and groups are about to find a broker."""
 
 GONE = frozenset({22, 25, 82, 110, 113, -142})
 """The consumer is no member of its group any more."""
 
-_UNKNOWN = "the cluster does not know this user and password (or token); set them in the URL as user:password@"
-_TLS = "TLS did not come about: {text}; ca= names another authority, certificate= and private_key= this client"
+_UNKNOWN = "the cluster does not know these credentials: a wrong user, password or token, or one that is over"
+_TLS = (
+    "TLS did not come about: the server's certificate has expired, names another host or is of no authority that ca= "
+    "names, or the server does not know this client's certificate=: {text}"
+)
 _DENIED = "the cluster's ACLs forbid it: {text}"
 _AWAY = "the cluster cannot be reached, or not answer: {text}"
 
@@ -67,7 +70,8 @@ _MEANINGS: dict[int, tuple[type[PortableError], str]] = {
     ),
     **dict.fromkeys((7, -185, -192, -166), (DeadlineExceeded, "the cluster did not answer in time: {text}")),
     **dict.fromkeys(
-        (5, 6, 8, 9, 13, 14, 15, 16, 19, 20, 27, 41, 51, 56, 78, 88, -187, -195, -193, -180, -184), (Unavailable, _AWAY)
+        (5, 6, 8, 9, 13, 14, 15, 16, 19, 20, 27, 41, 51, 56, 74, 75, 78, 88, -187, -195, -193, -180, -184),
+        (Unavailable, _AWAY),
     ),
 }
 

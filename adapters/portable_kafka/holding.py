@@ -11,17 +11,19 @@ import threading
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from time import monotonic, sleep
-from typing import NamedTuple
 
-from portable.errors import Closed, DeadlineExceeded, LeaseLost, PortableError
+from portable.errors import Closed, LeaseLost, PortableError
 from portable_kafka.cluster import Cluster
-from portable_kafka.engine import Consumer, Headers, Outbound, Place, Transactions
-from portable_kafka.envelopes import LEVELS, Spread, count_of
+from portable_kafka.committing import Commits
+from portable_kafka.engine import Consumer, Outbound, Place, Transactions
+from portable_kafka.envelopes import LEVELS, message_of
+from portable_kafka.groups import Group
 from portable_kafka.lanes import Lanes, Message, Receipt
 from portable_kafka.later import Later
 from portable_kafka.progress import Progress
+from portable_kafka.replacing import Replacements
 
-__all__ = ["Group", "Holding"]
+__all__ = ["Holding"]
 
 SLICE = 0.2
 """Seconds that the thread waits for messages before it looks at leases and delays."""
@@ -36,44 +38,24 @@ COMING_TOGETHER = 5.0
 """Seconds that a receive which need not wait gives a group to come together, so that `none` means something."""
 
 FETCHED_AT_ONCE = 500
+AHEAD = 1000
+"""How many messages are held, and no more are fetched while others wait for the thread."""
+
 HELD = 2000
-"""How many messages are held at most."""
+"""How many messages are held at most, and those that come at once."""
+
+FULL_FOR = 1.0
+"""Seconds that a member goes without a look for messages where it holds as many as it may."""
 
 TIDY_EVERY = 5.0
 TRIMMED_FROM = 1000
 """How many messages of a partition have to be done before they are removed from the log."""
 
 PAUSE = 0.05
-"""Seconds before a transaction that met a rebalance is tried again."""
+"""Seconds before delayed messages that could not be moved are looked at again."""
 
 SHARE_OF_PATIENCE = 0.8
 """How much of the time that a rebalance waits for a member this one uses to have its leases end."""
-
-
-class Group(NamedTuple):
-    """What a queue reads.
-
-    Attributes:
-        name: of the consumer group.
-        queue: the queue's own topic.
-        topics: what is read: the queue's topic, and that of a subscription.
-        later: the topic of delayed messages.
-        spread: chooses partitions of the queue's topic.
-        ordered: whether messages of a key are given one at a time.
-        wanted: whether a message of another topic than the queue's own is wanted.
-        patience: seconds that a rebalance waits for a member.
-        clock: the wall clock.
-    """
-
-    name: str
-    queue: str
-    topics: tuple[str, ...]
-    later: str
-    spread: Spread
-    ordered: bool
-    wanted: Callable[[Headers | None], bool]
-    patience: float
-    clock: Callable[[], float]
 
 
 class Holding:
@@ -103,15 +85,14 @@ class Holding:
         self._consumer: Consumer | None = None
         self._later: Later | None = None
         self._fault: PortableError | None = None
+        # The consumer is free while the thread rests; whether another has it; whether there is more to fetch.
+        self._resting = self._borrowed = self._more = False
         self._receivers = self._settling = 0
-        self._used = self._tidied = monotonic()
-        # Held while offsets are committed, alone or in a transaction.
-        self._committing = threading.Lock()
-        self._transactions: Transactions | None = None
-        self._dirty: set[Place] = set()
-        # How often there was something to commit; up to which of these it was, or could not be.
-        self._marked = self._covered = self._failed = 0
-        self._failure: PortableError | None = None
+        self._used = self._tidied = self._full_since = monotonic()
+        self._commits = Commits(self._changed, self._progress)
+        self._replacements = Replacements(
+            self._changed, self._progress, self._lanes, self._commits, transactions=self._transactions
+        )
 
     # What the queue does.
 
@@ -122,7 +103,7 @@ class Holding:
         patience = max(deadline, started + min(COMING_TOGETHER, timeout))
         with self._changed:
             self._receivers += 1
-            self._begin_anew()
+            self._forget_fault()
             waited = False
             try:
                 while True:
@@ -152,42 +133,31 @@ class Holding:
         with self._changed:
             for receipt in receipts:
                 if self._lanes.holds(receipt):
-                    receipt.message.turn += 1
-                    self._lanes.give_back(receipt.message, first=True)
+                    receipt[0].turn += 1
+                    self._lanes.give_back(receipt[0], first=True)
             self._changed.notify_all()
 
     def ack(self, receipts: Sequence[Receipt], *, timeout: float) -> list[PortableError | None]:
         """Count messages as done, and commit."""
-        answers: list[PortableError | None] = []
+        deadline = monotonic() + timeout
         with self._changed:
             self._settling += 1
-            for receipt in receipts:
-                message = receipt.message
-                if self._lanes.holds(receipt):
-                    message.acked = True
-                    self._lanes.finish(message)
-                    self._progress[message.place].finish(message.offset)
-                    self._dirty.add(message.place)
-                elif not (message.acked and message.turn == receipt.turn):
-                    answers.append(_lost(message))
-                    continue
-                answers.append(None)
-            mark = self._mark()
             try:
-                self._await_commit(mark, monotonic() + timeout)
-            except LeaseLost as error:
-                answers = [error if answer is None else answer for answer in answers]
+                mark = self._done(receipts)
+                if mark:
+                    self._have_committed(timeout)
+                    self._commits.wait(mark, deadline)
+                return [None if _is_done(message, turn) else _lost(message) for message, turn in receipts]
             finally:
                 self._settling -= 1
                 self._used = monotonic()
-        return answers
 
     def extend(self, receipts: Sequence[Receipt], seconds: float) -> list[PortableError | None]:
         """Let leases end so many seconds from now."""
         with self._changed:
             answers: list[PortableError | None] = []
             for one in receipts:
-                answers.append(None if self._lanes.extend(one, seconds) else _lost(one.message))  # noqa: PERF401 (typed)
+                answers.append(None if self._lanes.extend(one, seconds) else _lost(one[0]))  # noqa: PERF401 (typed)
             self._changed.notify_all()
         return answers
 
@@ -197,12 +167,13 @@ class Holding:
             found: list[Message | None] = []
             for receipt in receipts:
                 holds = self._lanes.holds(receipt)
-                receipt.message.busy |= holds
-                found.append(receipt.message if holds else None)
+                receipt[0].busy |= holds
+                found.append(receipt[0] if holds else None)
         return found
 
     def give_back(self, messages: Sequence[Message], delay: float) -> None:
         """Have messages that were taken delivered again from where they are, each before those behind it."""
+        places: set[Place] = set()
         with self._changed:
             for message in messages:
                 progress = self._progress.get(message.place)
@@ -212,35 +183,21 @@ class Holding:
                 message.turn += 1
                 progress.tries[message.offset] = progress.tries.get(message.offset, 0) + 1
                 self._lanes.give_back(message, delay)
-                self._dirty.add(message.place)
+                places.add(message.place)
             # Nobody waits: what may be lost is how often they were delivered.
-            self._mark()
+            self._commits.mark(places)
+            self._changed.notify_all()
 
     def replace(self, messages: Sequence[Message], outbound: Sequence[Outbound], *, timeout: float) -> None:
         """Write what takes the place of messages that were taken, and count them as done, in one step.
 
-        Raises:
-            LeaseLost: the messages went to another consumer.
+        Those of partitions that went to another consumer are that one's (`Message.lost`).
         """
-        deadline = monotonic() + timeout
         with self._changed:
             self._settling += 1
         try:
-            while True:
-                try:
-                    self._write(messages, outbound, timeout=max(1.0, deadline - monotonic()))
-                except PortableError as error:
-                    passes = isinstance(error, LeaseLost) or (error.retryable and not error.maybe_applied)
-                    if not passes or monotonic() >= deadline or threading.current_thread() is self._thread:
-                        raise
-                    sleep(PAUSE)
-                else:
-                    return
-        except BaseException:
-            with self._changed:
-                for message in messages:
-                    self._lanes.hold_again(message)
-            raise
+            patient = threading.current_thread() is not self._thread
+            self._replacements.replace(messages, outbound, timeout=timeout, patient=patient)
         finally:
             with self._changed:
                 self._settling -= 1
@@ -255,86 +212,56 @@ class Holding:
             self._changed.notify_all()
         if thread is not None and thread is not threading.current_thread():
             thread.join()
-        if self._transactions is not None:
-            self._transactions.close()
+        self._replacements.close()
 
-    # Committing.
+    def _done(self, receipts: Sequence[Receipt]) -> int:
+        """Count messages as done; give the mark at which all of them are committed, 0 where they are already."""
+        commits = self._commits
+        held = [one[0] for one in receipts if self._lanes.holds(one)]
+        places: dict[Place, Progress] = {}
+        for message in held:
+            progress = places.get(message.place)
+            if progress is None:
+                progress = places[message.place] = self._progress[message.place]
+            progress.finish(message.offset)
+        self._lanes.finish(held)
+        again = {
+            one.place
+            for one, turn in receipts
+            if one.acked > commits.covered and one.turn == turn and one.progress is not None
+            if self._progress.get(one.place) is one.progress
+        }
+        if not held and not again:
+            return 0
+        mark = commits.mark({*places, *again})
+        for message in held:
+            message.acked = mark
+        return mark
 
-    def _mark(self) -> int:
-        """Have the thread commit what is done by now; it alone speaks to the consumer, which serves one thread."""
-        self._marked += 1
-        self._changed.notify_all()
-        return self._marked
+    def _have_committed(self, timeout: float) -> None:
+        """Commit what is marked: at once where the thread rests, which is sooner than to wake it, else by it.
 
-    def _await_commit(self, mark: int, deadline: float) -> None:
-        while self._covered < mark:
-            if self._failed >= mark and self._failure is not None:
-                raise self._failure
-            left = deadline - monotonic()
-            if left <= 0:
-                raise DeadlineExceeded("the cluster did not take the commit in time", maybe_applied=True)
-            self._changed.wait(left)
-
-    def _commit(self, consumer: Consumer, timeout: float) -> None:
-        """Commit what is done by now; whoever waits for it learns how that went."""
-        with self._changed:
-            if max(self._covered, self._failed) >= self._marked:
-                return
-        failure: PortableError | None = None
-        with self._committing:
-            with self._changed:
-                mark = self._marked
-                dirty, self._dirty = self._dirty, set()
-                states = {place: self._progress[place].state() for place in dirty if place in self._progress}
-            try:
-                if states:
-                    consumer.commit(states, timeout=timeout)
-                    self._committed(states)
-            except PortableError as error:
-                failure = error
-        with self._changed:
-            if failure is None:
-                self._covered = mark
-            else:
-                self._dirty |= dirty & set(self._progress)
-                self._failed, self._failure = mark, failure
+        One thread at a time speaks to the consumer, for a commit would wait behind a poll.
+        """
+        consumer = self._consumer
+        if consumer is None or not self._resting or self._borrowed:
+            self._changed.notify_all()
+            return
+        self._borrowed = True
+        self._changed.release()
+        try:
+            self._commits.commit(consumer, timeout)
+        finally:
+            self._changed.acquire()
+            self._borrowed = False
             self._changed.notify_all()
 
-    def _committed(self, states: Mapping[Place, tuple[int, str]]) -> None:
-        with self._changed:
-            for place, (offset, _) in states.items():
-                progress = self._progress.get(place)
-                if progress is not None:
-                    progress.committed = offset
-
-    def _write(self, messages: Sequence[Message], outbound: Sequence[Outbound], *, timeout: float) -> None:
-        with self._committing:
-            with self._changed:
-                consumer = self._consumer
-                done: dict[Place, set[int]] = {}
-                for message in messages:
-                    done.setdefault(message.place, set()).add(message.offset)
-                if consumer is None or any(one.lost or one.place not in self._progress for one in messages):
-                    raise _lost(messages[0])
-                states = {place: self._progress[place].state(offsets) for place, offsets in done.items()}
-            self._transaction().write(outbound, states, consumer, timeout=timeout)
-            with self._changed:
-                for message in messages:
-                    progress = self._progress.get(message.place)
-                    if progress is not None and not message.lost:
-                        progress.finish(message.offset)
-                        self._lanes.finish(message)
-                self._changed.notify_all()
-            self._committed(states)
-
-    def _transaction(self) -> Transactions:
-        if self._transactions is None:
-            self._transactions = self._cluster.engine.transactions(f"portable-{self._group.queue}-{uuid.uuid4().hex}")
-        return self._transactions
+    def _transactions(self) -> Transactions:
+        return self._cluster.engine.transactions(f"portable-{self._group.queue}-{uuid.uuid4().hex}")
 
     # The thread.
 
-    def _begin_anew(self) -> None:
+    def _forget_fault(self) -> None:
         self._fault = None
 
     def _begin(self) -> None:
@@ -351,6 +278,7 @@ class Holding:
             consumer = self._cluster.engine.consumer(self._group.name)
             with self._changed:
                 self._consumer = consumer
+                self._replacements.begin(consumer)
             consumer.subscribe(
                 self._group.topics, assigned=self._assigned, revoked=self._revoked, lost=self._lost_places
             )
@@ -374,53 +302,70 @@ class Holding:
             consumer.close()
         self._stop_later()
         with self._changed:
+            self._commits.end()
+            self._replacements.end()
             self._lanes.lose(set(self._progress))
-            self._lanes = Lanes(ordered=self._group.ordered, clock=monotonic)
-            self._progress = {}
-            self._unseen, self._paused, self._dirty = set(), set(), set()
-            self._joined = self._ending = False
+            self._progress.clear()
+            self._unseen, self._paused = set(), set()
+            self._joined = self._ending = self._more = False
             self._consumer = self._thread = None
-            self._failed, self._failure = (
-                self._marked,
-                LeaseLost("the consumer left its group before this was committed"),
-            )
             self._changed.notify_all()
 
     def _step(self, consumer: Consumer) -> None:
         self._pace(consumer)
         wait = self._slice()
         with self._changed:
-            if self._lanes.held > 0 or self._settling > 0:
+            full = self._lanes.held >= HELD and not self._paused
+            if full or self._lanes.held > 0 or self._settling > 0:
                 # Nothing wakes the client itself, so what is acknowledged is waited for outside of it.
-                idle = not self._receivers and max(self._covered, self._failed) >= self._marked
+                enough = not self._more or self._lanes.held >= AHEAD
+                idle = not self._commits.due and (full or (enough and not self._receivers))
                 if idle:
-                    self._changed.wait(min(wait, SLICE / 4))
+                    self._rest(min(wait, SLICE / 4))
                 wait = 0.0 if idle else min(wait, QUICK)
-        self._commit(consumer, self._timeout)
-        for message in consumer.poll(FETCHED_AT_ONCE, wait, _message):
-            self._take(message)
+                full = full and self._lanes.held >= HELD
+        self._commits.commit(consumer, self._timeout)
+        if not full:
+            self._fetch(consumer, wait)
+        self._look_after(consumer)
+        if monotonic() - self._tidied > TIDY_EVERY:
+            self._tidy(consumer)
+
+    def _fetch(self, consumer: Consumer, wait: float) -> None:
+        fetched = consumer.poll(FETCHED_AT_ONCE, wait, message_of)
+        self._more = len(fetched) == FETCHED_AT_ONCE
         with self._changed:
+            self._take(fetched)
             for place, offset in consumer.ends().items():
                 self._unseen.discard(place)
                 if place in self._progress:
                     self._progress[place].reach(offset)
             self._changed.notify_all()
-        self._look_after(consumer)
-        if monotonic() - self._tidied > TIDY_EVERY:
-            self._tidy(consumer)
 
-    def _take(self, message: Message) -> None:
-        place, offset = message.place, message.offset
-        with self._changed:
+    def _rest(self, seconds: float) -> None:
+        """Wait for something to do, and as long as another thread has the consumer."""
+        self._resting = True
+        self._changed.wait(seconds)
+        while self._borrowed:
+            self._changed.wait()
+        self._resting = False
+
+    def _take(self, fetched: Sequence[Message]) -> None:
+        queue, add = self._group.queue, self._lanes.add
+        for message in fetched:
+            place, offset = message.place, message.offset
             progress = self._progress.get(place)
             if progress is None or offset < progress.following or not progress.see(offset):
-                return
-            self._unseen.discard(place)
-            if place[0] != self._group.queue and not self._group.wanted(message.headers):
+                continue
+            if self._unseen:
+                self._unseen.discard(place)
+            if place[0] != queue and not self._group.wanted(message.headers):
                 progress.finish(offset)
-                return
-            message.count += progress.tries.get(offset, 0)
-            self._lanes.add(message)
+                continue
+            message.progress = progress
+            if progress.tries:
+                message.count += progress.tries.get(offset, 0)
+            add(message)
 
     def _slice(self) -> float:
         with self._changed:
@@ -429,10 +374,13 @@ class Holding:
         return max(0.002, min(one for one in (SLICE, change, due) if one is not None))
 
     def _pace(self, consumer: Consumer) -> None:
-        """Hold no more than some messages; polling goes on, for it shows that this member lives."""
+        """Hold no more than some messages; polling goes on before long, for it shows that this member lives."""
         with self._changed:
             held, places = self._lanes.held, set(self._progress)
-        if held >= HELD and places - self._paused:
+        if held < HELD:
+            self._full_since = monotonic()
+        if held >= HELD and places - self._paused and monotonic() - self._full_since > FULL_FOR:
+            # The client throws away what it has fetched ahead, and fetches it again after.
             consumer.pause(list(places - self._paused))
             self._paused |= places
         elif held < HELD // 2 and self._paused:
@@ -468,18 +416,11 @@ class Holding:
                 spread=group.spread,
                 clock=group.clock,
             )
-        later = self._later
-        later.fetch()
-        while later.due() == 0:
-            messages, outbound, states = later.take()
-            try:
-                with self._committing:
-                    self._transaction().write(outbound, states, consumer, timeout=self._timeout)
-            except PortableError:
-                later.put_back(messages)
-                sleep(PAUSE)
-                return
-            later.finish(messages)
+        if not self._later.move(self._write):
+            sleep(PAUSE)
+
+    def _write(self, outbound: Sequence[Outbound], states: Mapping[Place, tuple[int, str]]) -> None:
+        self._replacements.write(outbound, states, timeout=self._timeout)
 
     def _stop_later(self) -> None:
         later, self._later = self._later, None
@@ -491,9 +432,9 @@ class Holding:
         self._tidied = monotonic()
         with self._changed:
             passed = {place for place, one in self._progress.items() if one.position > one.committed}
-            self._dirty |= passed
-            self._marked += bool(passed)
-        self._commit(consumer, self._timeout)
+            if passed:
+                self._commits.mark(passed)
+        self._commits.commit(consumer, self._timeout)
         with contextlib.suppress(PortableError):
             mine = {place: one for place, one in self._progress.items() if place[0] == self._group.queue}
             done = {place: one for place, one in mine.items() if one.committed - one.trimmed >= TRIMMED_FROM}
@@ -523,10 +464,11 @@ class Holding:
         while not self._is_free(gone) and monotonic() < deadline:
             wait = self._slice()
             with self._changed:
-                if max(self._covered, self._failed) >= self._marked:
+                if not self._commits.due:
                     self._changed.wait(wait)
             if self._consumer is not None:
-                self._commit(self._consumer, self._timeout)
+                if not self._commits.commit(self._consumer, self._timeout):
+                    sleep(PAUSE)
                 self._look_after(self._consumer)
         if (self._group.queue, 0) in gone:
             self._stop_later()
@@ -543,11 +485,8 @@ class Holding:
         if (self._group.queue, 0) in gone:
             self._stop_later()
         with self._changed:
-            if self._dirty & gone:
-                self._failed = self._marked
-                self._failure = LeaseLost("the partitions went to another consumer before this was committed")
+            self._commits.lose(gone)
             self._lanes.lose(gone)
-            self._dirty -= gone
             for place in gone:
                 self._progress.pop(place, None)
             self._unseen -= gone
@@ -555,20 +494,14 @@ class Holding:
             self._changed.notify_all()
 
 
+def _is_done(message: Message, turn: int) -> bool:
+    """Whether it was acknowledged in this lease, and the group knows, or will."""
+    progress = message.progress
+    return message.acked > 0 and message.turn == turn and progress is not None and message.acked <= progress.kept_to
+
+
 def _lost(message: Message) -> LeaseLost:
     return LeaseLost(
         f"the lease of the message at {message.place[0]}-{message.place[1]}-{message.offset} ran out, "
         "and the message went on without it"
     )
-
-
-def _message(  # noqa: PLR0917 (called for each message)
-    topic: str,
-    partition: int,
-    offset: int,
-    timestamp: int,
-    key: bytes | None,
-    value: bytes | None,
-    headers: Headers | None,
-) -> Message:
-    return Message((topic, partition), offset, timestamp, key, value or b"", headers, count_of(headers))

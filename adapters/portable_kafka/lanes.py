@@ -5,12 +5,15 @@ from __future__ import annotations
 import heapq
 import itertools
 from collections import deque
-from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from portable_kafka.engine import Headers, Place
+from portable_kafka.progress import Progress
 
 __all__ = ["Lanes", "Message", "Receipt"]
+
+MOST_NOTED = 1000
+"""How many ends of leases are kept in mind that may be over, besides twice those that are not."""
 
 
 class Message:
@@ -28,9 +31,10 @@ class Message:
         leased: whether somebody holds it.
         until: when its lease ends, on the monotonic clock.
         busy: whether it is being settled at this moment.
-        acked: whether it was acknowledged.
+        acked: with which commit it was acknowledged; 0 where it was not.
         lost: whether its partition went to another consumer.
-        lane: those of its key, in order; alone in an unordered queue.
+        lane: those of its key, in order; None where it waits for no other.
+        progress: of its partition, once it was taken in.
     """
 
     __slots__ = (
@@ -44,6 +48,7 @@ class Message:
         "lost",
         "offset",
         "place",
+        "progress",
         "timestamp",
         "turn",
         "until",
@@ -69,15 +74,14 @@ class Message:
         self.count = count
         self.turn = 0
         self.until = 0.0
-        self.leased = self.busy = self.acked = self.lost = False
-        self.lane: deque[Message] = deque((self,))
+        self.leased = self.busy = self.lost = False
+        self.acked = 0
+        self.lane: deque[Message] | None = None
+        self.progress: Progress | None = None
 
 
-class Receipt(NamedTuple):
-    """One delivery: a message, and which lease of it."""
-
-    message: Message
-    turn: int
+Receipt = tuple[Message, int]
+"""One delivery: a message, and which lease of it. A plain tuple, for it is made for each delivery."""
 
 
 class Lanes:
@@ -91,12 +95,16 @@ class Lanes:
     def __init__(self, *, ordered: bool, clock: Callable[[], float]) -> None:
         self._ordered = ordered
         self._clock = clock
-        self._ready: deque[deque[Message]] = deque()
-        self._lanes: dict[tuple[Place, bytes | None], deque[Message]] = {}
+        # Each message is in one of these three, or behind another in its lane.
+        self._ready: deque[Message] = deque()
+        self._dues: list[tuple[float, int, Message]] = []
         self._leased: set[Message] = set()
-        # When leases end, and when messages that were given back are due; some of it is over by then.
-        self._ends: list[tuple[float, int, Message, int]] = []
-        self._dues: list[tuple[float, int, deque[Message]]] = []
+        self._lanes: dict[tuple[Place, bytes], deque[Message]] = {}
+        # When leases end; most of them are over by then.
+        self._ends: list[tuple[float, int, Sequence[Message]]] = []
+        self._noted = 0
+        # Partitions that are about to go: what is given back of them is for the next consumer.
+        self._going: set[Place] = set()
         self._numbers = itertools.count()
         self.held = 0
 
@@ -113,69 +121,73 @@ class Lanes:
         """Take in a message that was fetched."""
         self.held += 1
         if not self._ordered or message.key is None:
-            self._ready.append(message.lane)
+            self._ready.append(message)
             return
         key = (message.place, message.key)
         lane = self._lanes.get(key)
         if lane is None:
-            self._lanes[key] = message.lane
-            self._ready.append(message.lane)
-        else:
-            lane.append(message)
-            message.lane = lane
+            lane = self._lanes[key] = deque()
+            self._ready.append(message)
+        lane.append(message)
+        message.lane = lane
 
     def lease(self, count: int, visibility: float) -> list[Receipt]:
         """Lease what is ready."""
         now = self._clock()
-        while self._dues and self._dues[0][0] <= now:
-            self._ready.append(heapq.heappop(self._dues)[2])
+        ready, dues = self._ready, self._dues
+        while dues and dues[0][0] <= now:
+            ready.append(heapq.heappop(dues)[2])
+        if not ready:
+            return []
         until = now + visibility
+        messages = [ready.popleft() for _ in range(min(count, len(ready)))]
         receipts: list[Receipt] = []
-        while self._ready and len(receipts) < count:
-            lane = self._ready.popleft()
-            if not lane:
-                continue
-            message = lane[0]
-            message.turn += 1
+        for message in messages:
+            message.turn = turn = message.turn + 1
             message.leased = True
-            self._leased.add(message)
-            self._until(message, until)
-            receipts.append(Receipt(message, message.turn))
+            message.until = until
+            receipts.append((message, turn))
+        self._leased.update(messages)
+        self._note(until, messages)
         return receipts
 
     def extend(self, receipt: Receipt, seconds: float) -> bool:
         """Let a lease end so many seconds from now; False where it is over."""
         if not self.holds(receipt):
             return False
-        self._until(receipt.message, self._clock() + seconds)
+        self._until(receipt[0], self._clock() + seconds)
         return True
 
     def holds(self, receipt: Receipt) -> bool:
         """Whether a lease still is."""
-        message = receipt.message
-        return message.leased and not message.busy and not message.lost and message.turn == receipt.turn
+        message, turn = receipt
+        return message.turn == turn and message.leased and not message.busy and not message.lost
 
-    def finish(self, message: Message) -> None:
-        """Let go of a message that is done; the next of its key is ready."""
-        self._release(message)
-        self.held -= 1
-        lane = message.lane
-        if lane and lane[0] is message:
-            lane.popleft()
-            if lane:
-                self._ready.append(lane)
-            elif self._ordered:
-                self._lanes.pop((message.place, message.key), None)
+    def finish(self, messages: Iterable[Message]) -> None:
+        """Let go of leased messages that are done; the next of their keys are ready."""
+        for message in messages:
+            message.leased = message.busy = False
+            self._leased.discard(message)
+            self.held -= 1
+            lane = message.lane
+            if lane is not None:
+                lane.popleft()
+                if lane:
+                    self._ready.append(lane[0])
+                elif message.key is not None:
+                    del self._lanes[message.place, message.key]
 
     def give_back(self, message: Message, delay: float = 0.0, *, first: bool = False) -> None:
         """Have a message given again, after a delay; with `first` before all others."""
         self._release(message)
-        if delay > 0:
-            heapq.heappush(self._dues, (self._clock() + delay, next(self._numbers), message.lane))
+        if message.place in self._going:
+            self.held -= 1
+        elif delay > 0:
+            heapq.heappush(self._dues, (self._clock() + delay, next(self._numbers), message))
         elif first:
-            self._ready.appendleft(message.lane)
+            self._ready.appendleft(message)
         else:
-            self._ready.append(message.lane)
+            self._ready.append(message)
 
     def hold_again(self, message: Message) -> None:
         """Leave a message that could not be settled with its holder, for a moment from now at least."""
@@ -187,9 +199,11 @@ class Lanes:
         """Give the messages whose lease has ended."""
         now = self._clock()
         while self._ends and self._ends[0][0] <= now:
-            until, _, message, turn = heapq.heappop(self._ends)
-            if message.leased and message.turn == turn and message.until == until and not message.busy:
-                yield message
+            until, _, messages = heapq.heappop(self._ends)
+            self._noted -= len(messages)
+            for message in messages:
+                if message.leased and message.until == until and not message.busy:
+                    yield message
 
     def next_change(self) -> float | None:
         """Seconds until a lease ends or a message is due."""
@@ -198,21 +212,15 @@ class Lanes:
 
     def drop(self, places: set[Place]) -> None:
         """Forget the messages of partitions that go to another consumer, but for those that somebody holds."""
-        lanes = [lane for lane in self._ready if not lane or lane[0].place not in places]
-        waiting = [one for one in self._dues if not one[2] or one[2][0].place not in places]
-        gone = 0
-        for lane in {id(one): one for one in (*self._ready, *(due[2] for due in self._dues))}.values():
-            if lane and lane[0].place in places:
-                gone += len(lane)
-                lane.clear()
-        for message in self.leases_of(places):
-            gone += len(message.lane) - 1
-            message.lane = deque((message,))
-        self.held -= gone
-        self._ready = deque(lanes)
-        self._dues = waiting
+        self._going |= places
+        self._ready = deque(one for one in self._ready if one.place not in places)
+        self._dues = [one for one in self._dues if one[2].place not in places]
         heapq.heapify(self._dues)
         self._lanes = {key: lane for key, lane in self._lanes.items() if key[0] not in places}
+        for message in self.leases_of(places):
+            message.lane = None
+        behind = sum(len(lane) - 1 for lane in self._lanes.values())
+        self.held = len(self._ready) + len(self._dues) + len(self._leased) + behind
 
     def lose(self, places: set[Place]) -> None:
         """Forget the messages of partitions that went to another consumer, those that somebody holds included."""
@@ -221,6 +229,7 @@ class Lanes:
             message.lost = True
             self._release(message)
             self.held -= 1
+        self._going -= places
 
     def _release(self, message: Message) -> None:
         message.leased = message.busy = False
@@ -228,4 +237,13 @@ class Lanes:
 
     def _until(self, message: Message, until: float) -> None:
         message.until = until
-        heapq.heappush(self._ends, (until, next(self._numbers), message, message.turn))
+        self._note(until, (message,))
+
+    def _note(self, until: float, messages: Sequence[Message]) -> None:
+        heapq.heappush(self._ends, (until, next(self._numbers), messages))
+        self._noted += len(messages)
+        if self._noted > MOST_NOTED + 2 * len(self._leased):
+            # Long leases that are over would keep all that was ever read.
+            self._ends = [(one.until, next(self._numbers), (one,)) for one in self._leased]
+            heapq.heapify(self._ends)
+            self._noted = len(self._ends)

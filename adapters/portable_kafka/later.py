@@ -10,10 +10,11 @@ from __future__ import annotations
 import heapq
 import itertools
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
-from portable_kafka.engine import Consumer, Headers, Outbound, Place
-from portable_kafka.envelopes import LEVELS, Spread, copy, count_of, due_of, level_of
+from portable.errors import PortableError
+from portable_kafka.engine import Consumer, Outbound, Place
+from portable_kafka.envelopes import LEVELS, Spread, copy, due_of, level_of, message_of
 from portable_kafka.lanes import Message
 from portable_kafka.progress import Progress
 
@@ -59,9 +60,29 @@ class Later:
         self._paused: set[Place] = set()
         consumer.assign({place: progress.following for place, progress in self._progress.items()})
 
-    def fetch(self) -> None:
+    def move(self, write: Callable[[Sequence[Outbound], Mapping[Place, tuple[int, str]]], None]) -> bool:
+        """Move what is due.
+
+        Args:
+            write: writes messages and commits offsets, in one step.
+
+        Returns:
+            False where it could not be moved now.
+        """
+        self._fetch()
+        while self.due() == 0:
+            messages, outbound, states = self._take()
+            try:
+                write(outbound, states)
+            except PortableError:
+                self._put_back(messages)
+                return False
+            self._finish(messages)
+        return True
+
+    def _fetch(self) -> None:
         """Take in what was written since."""
-        for message in self._consumer.poll(MOVED_AT_ONCE, 0.0, self._message):
+        for message in self._consumer.poll(MOVED_AT_ONCE, 0.0, message_of):
             if not self._progress[message.place].see(message.offset):
                 continue
             if message.place[1] == 0:
@@ -85,7 +106,7 @@ class Later:
         moments += [_looked_at(waiting[0]) for waiting in self._far.values() if waiting]
         return max(0.0, min(moments) - now) if moments else None
 
-    def take(self) -> tuple[list[Message], list[Outbound], dict[Place, tuple[int, str]]]:
+    def _take(self) -> tuple[list[Message], list[Outbound], dict[Place, tuple[int, str]]]:
         """Give what is due: the messages, their copies, and what has to be committed with them."""
         now = self._clock()
         messages: list[Message] = []
@@ -100,22 +121,18 @@ class Later:
         states = {place: self._progress[place].state(done) for place, done in offsets.items()}
         return messages, [self._moved(one, now) for one in messages], states
 
-    def finish(self, messages: list[Message]) -> None:
+    def _finish(self, messages: list[Message]) -> None:
         """Learn that messages were moved."""
         for one in messages:
             self._progress[one.place].finish(one.offset)
 
-    def put_back(self, messages: list[Message]) -> None:
+    def _put_back(self, messages: list[Message]) -> None:
         """Learn that messages were not moved."""
         for one in reversed(messages):
             if one.place[1] == 0:
                 heapq.heappush(self._near, (due_of(one.headers), next(self._numbers), one))
             else:
                 self._far[one.place].appendleft(one)
-
-    def done_before(self) -> dict[Place, Progress]:
-        """Give the progress of each partition."""
-        return self._progress
 
     def close(self) -> None:
         """Let go of the consumer."""
@@ -137,18 +154,6 @@ class Later:
             elif held < HELD // 2 and place in self._paused:
                 self._consumer.resume([place])
                 self._paused.discard(place)
-
-    @staticmethod
-    def _message(  # noqa: PLR0917 (called for each message)
-        topic: str,
-        partition: int,
-        offset: int,
-        timestamp: int,
-        key: bytes | None,
-        value: bytes | None,
-        headers: Headers | None,
-    ) -> Message:
-        return Message((topic, partition), offset, timestamp, key, value or b"", headers, count_of(headers))
 
 
 def _looked_at(message: Message) -> float:

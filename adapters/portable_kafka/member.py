@@ -10,13 +10,17 @@ from portable.bridges import stays_sync
 from portable.errors import Closed, DeadlineExceeded, LeaseLost, PortableError
 from portable.records import Position, Record
 from portable_kafka.cluster import Cluster
-from portable_kafka.engine import Consumer, Place
+from portable_kafka.engine import Consumer, Place, Rebalancing
 from portable_kafka.offsets import next_offset
 
 __all__ = ["KafkaMember"]
 
 SLICE = 0.2
 """Seconds that one look takes at most, so that closing does not wait for longer."""
+
+
+PAUSE = 0.02
+"""Seconds of a poll that only takes part in a rebalance."""
 
 
 class _Held:
@@ -134,14 +138,22 @@ class KafkaMember:
 
     def commit(self, positions: Mapping[str, Position], *, timeout: float) -> set[str]:
         """Keep positions; gives the partitions that are not its own any more."""
-        lost = {name for name in positions if name not in self._held}
-        mine = {name: one for name, one in positions.items() if name not in lost}
-        if mine:
+        deadline = monotonic() + timeout
+        while True:
+            lost = {name for name in positions if name not in self._held}
+            mine = {name: one for name, one in positions.items() if name not in lost}
             offsets = {self._place(name): (next_offset(one.value), "") for name, one in mine.items()}
             try:
-                self._consumer.commit(offsets, timeout=timeout)
+                if offsets:
+                    self._consumer.commit(offsets, timeout=max(0.0, deadline - monotonic()))
+                break
             except LeaseLost:
                 return set(positions)
+            except Rebalancing:
+                # What comes of it may be that partitions are lost.
+                if monotonic() > deadline:
+                    raise
+                self._take_part()
         for name, one in mine.items():
             held = self._held.get(name)
             if held is not None:
@@ -176,13 +188,23 @@ class KafkaMember:
                 )
             self._go_to_places()
             if not self._fetched:
-                self._polled = monotonic()
-                self._changed = bool(self._seeks)
-                self._fetched = self._consumer.poll(count, wait, self._make)
-                if self._changed:
-                    # It may have been revoked in the same look.
-                    self._keep(lambda one: one.partition in self._held and one.partition not in self._seeks)
+                self._poll(count, wait)
             return self._fetched[:count]
+
+    def _take_part(self) -> None:
+        """Poll for the sake of a rebalance; what comes along is kept."""
+        with self._busy:
+            if self._left:
+                raise Closed("the consumer has left its group")
+            self._poll(1, PAUSE)
+
+    def _poll(self, count: int, wait: float) -> None:
+        self._polled = monotonic()
+        self._changed = bool(self._seeks)
+        self._fetched += self._consumer.poll(count, wait, self._make)
+        if self._changed:
+            # It may have been revoked in the same look.
+            self._keep(lambda one: one.partition in self._held and one.partition not in self._seeks)
 
     def _go_to_places(self) -> None:
         for name in list(self._seeks):

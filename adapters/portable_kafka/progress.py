@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
 
 import msgspec
 
-__all__ = ["Progress"]
+__all__ = ["Progress", "fitted"]
 
 LONGEST_TEXT = 3500
 """Characters beside a committed offset: brokers take 4096 bytes (`offset.metadata.max.bytes`)."""
@@ -51,6 +52,8 @@ class Progress:
         # What was committed last, and last trimmed.
         self.committed = start
         self.trimmed = start
+        # Up to which commit it is kept: what was done after that, others will not learn.
+        self.kept_to = math.inf
 
     @property
     def following(self) -> int:
@@ -74,8 +77,10 @@ class Progress:
         """Count a message as done."""
         if offset in self._open:
             del self._open[offset]
-            self._done_to = max(self._done_to, offset + 1)
-            self.tries.pop(offset, None)
+            if offset >= self._done_to:
+                self._done_to = offset + 1
+            if self.tries:
+                self.tries.pop(offset, None)
 
     @property
     def position(self) -> int:
@@ -108,6 +113,24 @@ class Progress:
             known, tries = known[: len(known) // 2], {}
             text = _encode(_Beyond(still[len(known)], known)).decode()
         return start, text
+
+
+def fitted(text: str, most: int) -> str:
+    """Shorten what is kept beside an offset; what has no room is given again, should it come to that.
+
+    Args:
+        text: a text of `Progress.state`.
+        most: how many characters there is room for.
+    """
+    beyond = _read(text) if len(text) > most else None
+    while beyond is not None and len(text) > most:
+        if beyond.tries:
+            beyond = _Beyond(beyond.to, beyond.open)
+        else:
+            kept = len(beyond.open) // 2
+            beyond = _Beyond(beyond.open[kept] if beyond.open else 0, beyond.open[:kept])
+        text = _encode(beyond).decode()
+    return text
 
 
 def _read(text: str) -> _Beyond:

@@ -26,14 +26,15 @@ from portable_kafka.envelopes import (
     Spread,
     copy,
     delayed,
-    delivery,
+    deliveries,
     identity,
     later_name,
     letter,
     level_of,
 )
-from portable_kafka.holding import Group, Holding
-from portable_kafka.lanes import Message, Receipt
+from portable_kafka.groups import Group
+from portable_kafka.holding import Holding
+from portable_kafka.lanes import Message
 from portable_kafka.options import KafkaOptions
 from portable_kafka.tokens import Tokens
 
@@ -187,7 +188,10 @@ class KafkaQueue:
         """Move messages to the dead-letter queue."""
         taken = self._open_holding.taken([one.receipt for one in deliveries])
         self._bury([one for one in taken if one is not None], reason, timeout)
-        return [None if one is not None else _gone(delivery) for one, delivery in zip(taken, deliveries, strict=True)]
+        return [
+            _gone(delivery) if one is None or one.lost else None
+            for one, delivery in zip(taken, deliveries, strict=True)
+        ]
 
     def stats(self, *, timeout: float) -> QueueStats:  # noqa: ARG002 (nothing is asked)
         """Say nothing: what others hold is known to them alone, and offsets count more than messages."""
@@ -205,14 +209,14 @@ class KafkaQueue:
         while True:
             left = max(0.0, deadline - monotonic())
             receipts = holding.receive(count, visibility, wait=left, timeout=timeout)
-            if all(one.message.count < self._max_deliveries for one in receipts):
-                return [delivery(one, self._name) for one in receipts]
             # A consumer that died with one left it to the others to say that it is dead.
-            over = [one for one in receipts if one.message.count >= self._max_deliveries]
+            over = [one for one in receipts if one[0].count >= self._max_deliveries]
+            if not over:
+                return deliveries(receipts, self._name)
             taken = [one for one in holding.taken(over) if one is not None]
             self._bury(taken, self._exhausted, timeout)
             if len(over) < len(receipts):
-                return [delivery(one, self._name) for one in receipts if one not in over]
+                return deliveries([one for one in receipts if one not in over], self._name)
 
     def _returned(self, messages: list[Message]) -> None:
         self._give_back(messages, 0.0, self._usual)
@@ -240,7 +244,7 @@ class KafkaQueue:
             return
         letters = []
         for message in messages:
-            known = delivery(Receipt(message, message.turn), self._name).id
+            (known,) = [one.id for one in deliveries([(message, message.turn)], self._name)]
             more = dead_letter_attributes({}, queue=self.binding.resource, id=known, reason=reason)
             partition = random.randrange(self._dead_partitions)  # noqa: S311 (spreads load, hides nothing)
             letters.append(letter(message, self._dead, partition, more))

@@ -4,15 +4,38 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from time import monotonic
 from typing import Any
 
-__all__ = ["Delivering", "Parcel"]
+from portable_kafka.engine import Outbound
+
+__all__ = ["Delivering", "Parcel", "Streamed"]
 
 
 class _Done(Exception):  # noqa: N818 (no error: it ends a call of the client that has nothing left to wait for)
     pass
+
+
+class Streamed:
+    """A `portable_kafka.engine.Batch` that is made as it is sent, while what came before is on its way.
+
+    Args:
+        messages: makes them.
+        count: how many it will make.
+    """
+
+    def __init__(self, messages: Iterator[Outbound], count: int) -> None:
+        self._messages = messages
+        self._count = count
+
+    def __iter__(self) -> Iterator[Outbound]:
+        """Give them in order, once."""
+        return self._messages
+
+    def __len__(self) -> int:
+        """Say how many they are."""
+        return self._count
 
 
 class Parcel:
@@ -21,14 +44,16 @@ class Parcel:
     Attributes:
         answers: for each message, in order: its offset, the error that it met, or None while neither is known.
         done: whether all is known.
+        failed: whether one of the answers is an error.
         waiter: held by whoever waits, and let go to wake it.
     """
 
-    __slots__ = ("_count", "_delivering", "_known", "answers", "done", "waiter")
+    __slots__ = ("_count", "_delivering", "_known", "answers", "done", "failed", "waiter")
 
     def __init__(self, delivering: Delivering, count: int) -> None:
         self.answers: list[Any] = [None] * count
         self.done = not count
+        self.failed = False
         self.waiter: threading.Lock | None = None
         self._count = count
         # Reports come in several threads, and this counts in one step.
@@ -37,13 +62,18 @@ class Parcel:
 
     def delivered(self, index: int, error: Any, message: Any) -> None:
         """Learn what became of a message: the client's report."""
-        self.answers[index] = message.offset() if error is None else error
+        if error is None:
+            self.answers[index] = message.offset()
+        else:
+            self.answers[index] = error
+            self.failed = True
         if next(self._known) == self._count:
             self._delivering.finished(self)
 
     def fail(self, index: int, error: Any) -> None:
         """Note that a message was not taken at all."""
         self.answers[index] = error
+        self.failed = True
         if next(self._known) == self._count:
             self.done = True
 
@@ -63,10 +93,13 @@ class Delivering:
         self._leader: Parcel | None = None
         self._leading = 0
         self._waiting: list[Parcel] = []
+        self._parcels: set[Parcel] = set()
 
     def parcel(self, count: int) -> Parcel:
-        """Begin to send so many messages."""
-        return Parcel(self, count)
+        """Begin to send so many messages; `wait` ends it."""
+        parcel = Parcel(self, count)
+        self._parcels.add(parcel)
+        return parcel
 
     def wait(self, parcel: Parcel, deadline: float) -> None:
         """Wait until all of a parcel is known, or the deadline."""
@@ -89,7 +122,8 @@ class Delivering:
                 self._waiting.remove(parcel)
                 parcel.waiter.release()
             leads = parcel is self._leader and threading.get_ident() == self._leading
-        if leads:
+        # Alone, the client has nothing left to wait for either, and an error takes its time.
+        if leads and len(self._parcels) > 1:
             raise _Done
 
     def _enlist(self, parcel: Parcel) -> threading.Lock | None:
@@ -117,6 +151,7 @@ class Delivering:
 
     def _leave(self, parcel: Parcel) -> None:
         """Let another lead, if nobody does."""
+        self._parcels.discard(parcel)
         with self._lock:
             if self._leader is parcel:
                 self._leader = None

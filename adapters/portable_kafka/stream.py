@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import itertools
-import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from time import monotonic
 from typing import Any
@@ -16,14 +14,15 @@ from portable.capabilities import StreamCapabilities
 from portable.changes import Change
 from portable.contracts import StreamContract
 from portable.errors import LeaseLost, PortableError
-from portable.partitioning import partition_of
 from portable.records import START, Edge, NewRecord, Position, Record
 from portable_kafka.cluster import Cluster
-from portable_kafka.engine import Headers, NewTopic, Outbound, Place
+from portable_kafka.engine import Headers, Made, NewTopic, Outbound, Place, Rebalancing
+from portable_kafka.envelopes import Spread
 from portable_kafka.headers import attributes_of, headers_of
 from portable_kafka.member import KafkaMember
 from portable_kafka.offsets import next_offset, partition_number, position
 from portable_kafka.options import KafkaOptions
+from portable_kafka.sending import Streamed
 from portable_kafka.tokens import Tokens
 
 __all__ = ["KafkaStream"]
@@ -50,10 +49,11 @@ class KafkaStream:
         self._topic: list[tuple[str, NewTopic]] = [
             ("stream", self._cluster.topic(binding.name, asked, kept=float(contract.retention)))
         ]
-        # Keyless records go around; each process starts somewhere else.
-        self._turns = itertools.count(random.randrange(1 << 16))  # noqa: S311 (spreads load, hides nothing)
+        self._spread = Spread(1)
         self._count = 0
         self._names: list[str] = []
+        self._make = _recorder(())
+        self._numbered = _numbered(self._make)
         self.capabilities = StreamCapabilities(
             durability="replicated",
             groups=True,
@@ -72,6 +72,9 @@ class KafkaStream:
             self.create()
         self._count = self._cluster.find(self._topic)[self._name]
         self._names = [str(number) for number in range(self._count)]
+        self._spread = Spread(self._count)
+        self._make = _recorder(self._names)
+        self._numbered = _numbered(self._make)
 
     def close(self) -> None:
         """Let go of the connections."""
@@ -95,22 +98,21 @@ class KafkaStream:
 
     def append(self, records: Sequence[NewRecord], *, timeout: float) -> list[Position | PortableError]:
         """Append records; when this returns, the brokers have them."""
-        topic, count = self._name, self._count
-        messages: list[Outbound] = []
-        for record in records:
-            key = record.key
-            if key is None:
-                number, encoded = next(self._turns) % count, None
-            else:
-                number, encoded = partition_of(key, count), key.encode()
-            headers = headers_of(record.attributes) if record.attributes else None
-            messages.append((topic, number, encoded, record.data, headers))
-        answers = self._cluster.send(messages, timeout=timeout)
+        numbers: list[int] = []
+        answers = self._cluster.send(Streamed(self._outbound(records, numbers), len(records)), timeout=timeout)
         names = self._names
         return [
-            Position(names[message[1]], f"{answer + 1:020d}") if answer.__class__ is int else answer
-            for message, answer in zip(messages, answers, strict=True)
+            Position(names[number], str(answer + 1).zfill(20)) if answer.__class__ is int else answer
+            for number, answer in zip(numbers, answers, strict=True)
         ]
+
+    def _outbound(self, records: Sequence[NewRecord], numbers: list[int]) -> Iterator[Outbound]:
+        """Give records as they are sent, while those before are on their way; note each one's partition."""
+        topic, place = self._name, self._spread.place
+        for record in records:
+            number, key = place(record.key)
+            numbers.append(number)
+            yield topic, number, key, record.data, headers_of(record.attributes) if record.attributes else None
 
     def read(
         self, partition: str, after: Edge | Position | datetime, limit: int, *, timeout: float
@@ -131,7 +133,7 @@ class KafkaStream:
         else:
             return []
         return self._cluster.reading(
-            lambda reader: reader.read(place, start, limit, _numbered_record, timeout=max(0.0, deadline - monotonic()))
+            lambda reader: reader.read(place, start, limit, self._numbered, timeout=max(0.0, deadline - monotonic()))
         )
 
     def end(self, partition: str, *, timeout: float) -> Position:
@@ -155,7 +157,7 @@ class KafkaStream:
                 edges = self._cluster.admin.edges(new, timeout=timeout)
                 side = 0 if start is START else 1
                 # A group that has members has begun.
-                with contextlib.suppress(LeaseLost):
+                with contextlib.suppress(LeaseLost, Rebalancing):
                     consumer.commit({place: (edges[place][side], "") for place in new}, timeout=timeout)
         except BaseException:
             consumer.close()
@@ -165,7 +167,7 @@ class KafkaStream:
             consumer,
             self._name,
             self._count,
-            make=_record,
+            make=self._make,
             grace=float(self._binding.options.max_poll_interval),
         )
 
@@ -182,28 +184,48 @@ def _moment(milliseconds: int) -> datetime:
     return datetime.fromtimestamp(milliseconds / 1000, UTC)
 
 
-def _record(  # noqa: PLR0917 (called for each message)
-    _: str, partition: int, offset: int, timestamp: int, key: bytes | None, value: bytes | None, headers: Headers | None
-) -> Record[bytes]:
-    """Make a record of what Kafka has."""
-    name = str(partition)
-    return Record(
-        value or b"",
-        None if key is None else key.decode(errors="replace"),
-        attributes_of(headers) if headers else {},
-        name,
-        Position(name, f"{offset + 1:020d}"),
-        _moment(timestamp),
-    )
+def _recorder(names: Sequence[str]) -> Made[Record[bytes]]:
+    """Give what makes a record of what Kafka has.
+
+    Args:
+        names: of the partitions.
+    """
+
+    def make(  # noqa: PLR0917 (called for each message)
+        _: str,
+        partition: int,
+        offset: int,
+        timestamp: int,
+        key: bytes | None,
+        value: bytes | None,
+        headers: Headers | None,
+    ) -> Record[bytes]:
+        # A topic can have got more partitions since it was opened.
+        name = names[partition] if partition < len(names) else str(partition)
+        return Record(
+            value or b"",
+            None if key is None else key.decode("utf-8", "replace"),
+            attributes_of(headers) if headers else {},
+            name,
+            Position(name, str(offset + 1).zfill(20)),
+            _moment(timestamp),
+        )
+
+    return make
 
 
-def _numbered_record(  # noqa: PLR0917 (the same)
-    topic: str,
-    partition: int,
-    offset: int,
-    timestamp: int,
-    key: bytes | None,
-    value: bytes | None,
-    headers: Headers | None,
-) -> tuple[int, Record[bytes]]:
-    return offset, _record(topic, partition, offset, timestamp, key, value, headers)
+def _numbered(make: Made[Record[bytes]]) -> Made[tuple[int, Record[bytes]]]:
+    """Give what makes an offset and a record."""
+
+    def made(  # noqa: PLR0917 (the same)
+        topic: str,
+        partition: int,
+        offset: int,
+        timestamp: int,
+        key: bytes | None,
+        value: bytes | None,
+        headers: Headers | None,
+    ) -> tuple[int, Record[bytes]]:
+        return offset, make(topic, partition, offset, timestamp, key, value, headers)
+
+    return made

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import math
 import subprocess  # nosec B404 (the config's own command gives the token)
 import time
 from typing import Protocol
@@ -11,8 +12,9 @@ from typing import Protocol
 import msgspec
 
 from portable.errors import Unauthenticated
+from portable.identities import Logins
 
-__all__ = ["CommandTokens", "Token", "Tokens"]
+__all__ = ["CommandTokens", "LoginTokens", "Token", "Tokens"]
 
 LIFETIME = 300.0
 """Seconds that a token counts as good whose own end cannot be read."""
@@ -46,6 +48,28 @@ class Tokens(Protocol):
     def __call__(self) -> Token:
         """Give a token that is good from now on; called from threads of the client, whenever one is due."""
         ...
+
+
+class LoginTokens:
+    """Tokens of an identity of a cloud.
+
+    Args:
+        make: makes its logins.
+    """
+
+    def __init__(self, make: Logins) -> None:
+        self._make = make
+
+    def __call__(self) -> Token:
+        """Make a login, whose password is the token.
+
+        Raises:
+            Unauthenticated: the identity has no token.
+        """
+        login = self._make()
+        return Token(
+            login.password, login.ends if math.isfinite(login.ends) else time.time() + LIFETIME, login.username
+        )
 
 
 class _Claims(msgspec.Struct):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from portable.bindings import Binding
@@ -13,11 +13,12 @@ from portable.contracts import SubscriptionContract
 from portable.errors import LeaseLost, PortableError, ResourceNotFound
 from portable.messages import Outgoing
 from portable_kafka.cluster import Cluster
-from portable_kafka.engine import Headers, NewTopic, Place
-from portable_kafka.envelopes import Spread, identity
-from portable_kafka.headers import attributes_of
+from portable_kafka.engine import Headers, NewTopic, Outbound, Place, Rebalancing
+from portable_kafka.envelopes import Spread
+from portable_kafka.headers import attributes_of, headers_of
 from portable_kafka.options import KafkaOptions
 from portable_kafka.queue import LARGEST_BATCH, PARTITIONS, KafkaQueue
+from portable_kafka.sending import Streamed
 from portable_kafka.tokens import Tokens
 
 __all__ = ["KafkaSubscription", "KafkaTopic"]
@@ -42,6 +43,7 @@ class KafkaTopic:
         self._cluster = Cluster(binding, tokens)
         self._topic = _made(self._cluster, binding.name, binding.options)
         self._spread = Spread(1)
+        self._prefixes: list[str] = []
         self.capabilities = TopicCapabilities(
             durability="replicated",
             ordered=True,
@@ -58,7 +60,10 @@ class KafkaTopic:
         """Find the topic, or make it and its declared subscriptions where the binding says so."""
         if self.binding.create:
             self.create()
-        self._spread = Spread(self._cluster.find([self._topic])[self._name])
+        count = self._cluster.find([self._topic])[self._name]
+        self._spread = Spread(count)
+        # Of the ids of its messages, as `identity` makes them.
+        self._prefixes = [f"{self._name}-{number}-" for number in range(count)]
 
     def close(self) -> None:
         """Let go of the connections."""
@@ -89,12 +94,21 @@ class KafkaTopic:
 
     def publish(self, messages: Sequence[Outgoing], *, timeout: float) -> list[str | PortableError]:
         """Publish messages; when this returns, the brokers have them."""
-        outbound = [self._spread.outbound(self._name, message) for message in messages]
-        answers = self._cluster.send(outbound, timeout=timeout)
+        numbers: list[int] = []
+        answers = self._cluster.send(Streamed(self._outbound(messages, numbers), len(messages)), timeout=timeout)
+        prefixes = self._prefixes
         return [
-            identity(one[0], one[1], answer, "") if answer.__class__ is int else answer
-            for one, answer in zip(outbound, answers, strict=True)
+            prefixes[number] + str(answer) if answer.__class__ is int else answer
+            for number, answer in zip(numbers, answers, strict=True)
         ]
+
+    def _outbound(self, messages: Sequence[Outgoing], numbers: list[int]) -> Iterator[Outbound]:
+        """Give messages as they are sent; note each one's partition."""
+        topic, place = self._name, self._spread.place
+        for message in messages:
+            number, key = place(message.ordering_key)
+            numbers.append(number)
+            yield topic, number, key, message.body, headers_of(message.attributes) if message.attributes else None
 
     def _declared(self) -> list[KafkaSubscription]:
         # One that is bound elsewhere is made by its own driver.
@@ -148,7 +162,7 @@ class KafkaSubscription(KafkaQueue):
             consumer = self._cluster.engine.consumer(self._name)
             try:
                 # A group that has members has begun.
-                with contextlib.suppress(LeaseLost):
+                with contextlib.suppress(LeaseLost, Rebalancing):
                     consumer.commit({place: (edges[place][1], "") for place in new}, timeout=self._usual)
             finally:
                 consumer.close()

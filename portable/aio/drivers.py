@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from portable.aio._engine import AsyncEngine, AsyncSession
 
 __all__ = [
+    "AheadQueueDriver",
     "Binding",
     "BucketCapabilities",
     "BucketDriver",
@@ -334,7 +335,8 @@ class DatabaseDriver(Driver, Protocol):
 class QueueDriver(Driver, Protocol):
     """A queue, or the queue of a subscription. Bodies are bytes; what is given has been checked.
 
-    What else a backend can, and says so: `BuryingQueueDriver`, `WaitingQueueDriver`, `PushedQueueDriver`.
+    What else a backend can, and says so: `BuryingQueueDriver`, `WaitingQueueDriver`, `AheadQueueDriver`,
+    `PushedQueueDriver`.
     """
 
     @property
@@ -420,6 +422,15 @@ class WaitingQueueDriver(QueueDriver, Protocol):
         self, max_messages: int, *, visibility: float, wait: float, timeout: float
     ) -> list[Delivery]:
         """Lease what is ready; when nothing is, wait up to `wait` seconds for the first."""
+        ...
+
+
+class AheadQueueDriver(QueueDriver, Protocol):
+    """A queue that gives and removes many messages in a call, for about the price of one."""
+
+    @property
+    def consume_ahead(self) -> int:
+        """How many messages `consume` may ask for at once, when it handles as many within a moment."""
         ...
 
 

@@ -78,10 +78,12 @@ def _check(profile: Profile, resource: str, kind: str) -> None:
 def _options(bound: Bound, driver_class: Any) -> Any:
     """Read the options that hold no reference; None where one that must be given does."""
     check_option_names(bound, driver_class.Options)
-    known = {name: value for name, value in bound.options.items() if name not in bound.referenced}
-    shared = {name: value for name, value in bound.shared_options.items() if name not in bound.referenced}
+    # A reference stands for an option's value here, and never for its name: what nobody wrote is of a service.
+    referenced = bound.referenced - bound.unwritten
+    known = {name: value for name, value in bound.options.items() if name not in referenced}
+    shared = {name: value for name, value in bound.shared_options.items() if name not in referenced}
     fields = msgspec.structs.fields(driver_class.Options)
-    if any(field.required and field.encode_name in bound.referenced for field in fields):
+    if any(field.required and field.encode_name in referenced for field in fields):
         return None
     return read_options(msgspec.structs.replace(bound, options=known, shared_options=shared), driver_class.Options)
 

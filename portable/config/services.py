@@ -42,7 +42,7 @@ def service_url(url: Url, folder: Path, kind: str = "") -> Url:
     # A name that came from a reference is not told.
     called = f"the service of {url.shown}" if url.shown else f"the service {name!r}"
     place = _place(folder, name, called)
-    entry = f"uri-{kind}" if kind and (place / f"uri-{kind}").is_file() else "uri"
+    entry = _entry(place, kind)
     try:
         found = Url.parse(read_entry(place, entry))
     except ConfigError as error:
@@ -53,6 +53,12 @@ def service_url(url: Url, folder: Path, kind: str = "") -> Url:
         if found.host and getattr(found, key) is None and (place / key).is_file():
             found = msgspec.structs.replace(found, **{key: read_entry(place, key)})
     return msgspec.structs.replace(found, options=found.options | url.options, shown=url.shown)
+
+
+def _entry(place: Path, kind: str) -> str:
+    # A subscription is where its topic is.
+    kinds = [kind, "topic"] if kind == "subscription" else [kind] if kind else []
+    return next((entry for one in kinds if (place / (entry := f"uri-{one}")).is_file()), "uri")
 
 
 def _place(folder: Path, name: str, called: str) -> Path:

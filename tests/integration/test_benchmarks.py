@@ -35,9 +35,30 @@ PEERS = {
     "s3": ["boto3", "obstore"],
     "az": ["azure.storage.blob", "obstore"],
     "gs": ["google.cloud.storage", "obstore"],
+    "sqs": ["boto3"],
+    "kinesis": ["boto3"],
+    "dynamodb": ["boto3"],
+    "pubsub": ["google.cloud.pubsub_v1"],
+    "firestore": ["google.cloud.firestore"],
+    "azqueue": ["azure.storage.queue"],
+    "cosmos": ["azure.cosmos"],
 }
 # Servers that take long to start, or much to measure.
-SLOW = {"az", "gs", "kafka", "rabbitmq", "s3", "sql-queue"}
+SLOW = {
+    "az",
+    "azqueue",
+    "cosmos",
+    "dynamodb",
+    "firestore",
+    "gs",
+    "kafka",
+    "kinesis",
+    "pubsub",
+    "rabbitmq",
+    "s3",
+    "sql-queue",
+    "sqs",
+}
 
 
 @pytest.mark.timeout(300)

@@ -1,4 +1,4 @@
-"""The archive on servers of the service repository: the same result wherever the resources are."""
+"""The archive on servers and emulators of the service repository: the same result wherever the resources are."""
 
 from __future__ import annotations
 
@@ -19,6 +19,9 @@ pytestmark = [pytest.mark.xdist_group("profiles"), pytest.mark.timeout(600)]
 BOUND = {
     "selfhosted": ["seaweedfs", "rabbitmq", "kafka", "postgres", "valkey"],
     "mixed": ["nats", "mariadb", "redis", "memcached"],
+    "aws": ["ministack", "valkey", "postgres"],
+    "gcp": ["fake-gcs-server", "pubsub-emulator", "firestore-emulator", "kafka", "valkey", "postgres"],
+    "azure": ["azurite", "cosmosdb-server", "event-hubs", "valkey", "postgres"],
 }
 
 

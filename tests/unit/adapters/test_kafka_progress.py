@@ -104,13 +104,13 @@ def test_a_key_waits_and_others_do_not() -> None:
     for offset, key in enumerate((b"a", b"a", b"b", b"a")):
         lanes.add(message(offset, key))
     first = lanes.lease(10, 30)
-    assert [one.message.offset for one in first] == [0, 2]
-    lanes.finish(first[0].message)
-    (second,) = lanes.lease(10, 30)
-    assert second.message.offset == 1
-    lanes.give_back(second.message)
-    (second,) = lanes.lease(10, 30)
-    assert (second.message.offset, second.message.turn) == (1, 2)
+    assert [one.offset for one, _ in first] == [0, 2]
+    lanes.finish([first[0][0]])
+    ((second, _),) = lanes.lease(10, 30)
+    assert second.offset == 1
+    lanes.give_back(second)
+    ((second, turn),) = lanes.lease(10, 30)
+    assert (second.offset, turn) == (1, 2)
     assert lanes.held == 3
 
 
@@ -123,8 +123,8 @@ def test_leases_end_and_what_was_given_back_is_due() -> None:
     clock.now += 10
     assert list(lanes.expired()) == []
     clock.now += 11
-    assert list(lanes.expired()) == [receipt.message]
-    lanes.give_back(receipt.message, 3)
+    assert list(lanes.expired()) == [receipt[0]]
+    lanes.give_back(receipt[0], 3)
     assert lanes.lease(1, 5) == []
     assert lanes.next_change() == 3
     clock.now += 3
@@ -137,14 +137,14 @@ def test_partitions_that_go_take_along_what_nobody_holds() -> None:
         for offset in range(3):
             lanes.add(message(offset, b"k", partition))
     held = lanes.lease(1, 30)[0]
-    gone = {held.message.place}
+    gone = {held[0].place}
     lanes.drop(gone)
     assert lanes.holds(held)
     assert lanes.held == 4
     lanes.lose(gone)
     assert not lanes.holds(held)
     assert lanes.leases == 0
-    assert [one.message.place[1] for one in lanes.lease(9, 30)] == [1]
+    assert [one.place[1] for one, _ in lanes.lease(9, 30)] == [1]
 
 
 def test_where_delayed_messages_wait() -> None:

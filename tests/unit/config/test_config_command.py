@@ -157,6 +157,32 @@ def test_a_service_that_is_not_installed_here_is_a_warning():
     assert "the service 'kafka' is not installed" in problem.message
 
 
+@pytest.fixture
+def installed(here, monkeypatch):
+    """Install the service `acme`, whose binding has these entries."""
+
+    def install(**entries: str) -> None:
+        (here / "bindings" / "acme").mkdir(parents=True)
+        for name, value in entries.items():
+            (here / "bindings" / "acme" / name.replace("_", "-")).write_text(value)
+        monkeypatch.setenv("SERVICE_BINDING_ROOT", str(here / "bindings"))
+
+    return install
+
+
+def test_what_an_installed_service_says_is_judged(installed):
+    installed(uri="acme-token://h?token=hunter2")
+    (problem,) = checked(QUEUE, {"jobs": "service:acme"})
+    assert problem.message.endswith("lacks what it needs: delay")
+
+
+def test_a_subscription_is_where_the_topic_of_its_service_is(installed):
+    resources = {"events": {"kind": "topic"}, "mailer": {"kind": "subscription", "topic": "events"}}
+    installed(uri="acme-token://h", uri_topic="acme://h?region=eu")
+    assert checked(resources, {"events": "service:acme"}) == []
+    assert checked(resources, {"events": "service:acme", "mailer": "service:acme"}) == []
+
+
 def test_an_unbound_resource_is_a_problem_under_its_profile_alone():
     tree = {
         "resources": {"photos": {"kind": "bucket"}, **QUEUE},
