@@ -98,6 +98,7 @@ class Consumer(Generic[T]):
         self._unacked: dict[int, Message[T]] = {}
         self._acking = False
         self._held: dict[int, Message[T]] = {}
+        self._missed: set[int] = set()
         self._last_seen = monotonic()
         self._halted_at: float | None = None
         self._error: PortableError | None = None
@@ -273,11 +274,18 @@ class Consumer(Generic[T]):
         except PortableError as error:
             _log.warning("%s: the leases of %d messages were not extended: %s", self._queue.name, len(held), error)
             return
+        missed: set[int] = set()
         for message, answer in zip(held, answers, strict=True):
             # One that was settled meanwhile has no lease to lose.
-            if answer is not None and not message.state:
-                self._held.pop(id(message), None)
-                _log.warning("%s: the lease of message %s is lost; it may come again", self._queue.name, message.id)
+            if answer is None or message.state:
+                continue
+            # One that is being settled looks the same: the next look tells.
+            if id(message) not in self._missed:
+                missed.add(id(message))
+                continue
+            self._held.pop(id(message), None)
+            _log.warning("%s: the lease of message %s is lost; it may come again", self._queue.name, message.id)
+        self._missed = missed
 
     async def _give_back(self, messages: list[Message[T]]) -> None:
         if not messages:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -18,6 +19,7 @@ from portable.messages import Delivery, Outgoing
 from portable.registry import Adapter, register
 from portable.testing.clock import Clock
 from portable_embedded.memory_queue import MemoryQueue
+from tests.patience import wait_until
 
 PATIENCE = 20.0
 
@@ -49,6 +51,18 @@ class Unsettling(MemoryQueue):
     ) -> list[errors.PortableError | None]:
         self.asked.set()
         raise errors.Unavailable("nobody answers")
+
+
+class Losing(MemoryQueue):
+    """Says of each lease that it is lost, as often as it is asked."""
+
+    asked: ClassVar[threading.Semaphore] = threading.Semaphore(0)
+
+    def extend(
+        self, deliveries: Sequence[Delivery], *, seconds: float, timeout: float
+    ) -> list[errors.PortableError | None]:
+        self.asked.release()
+        return [errors.LeaseLost("it is somebody else's") for _ in deliveries]
 
 
 class Refusing(MemoryQueue):
@@ -87,7 +101,7 @@ register(
     Adapter(
         schemes={
             f"test-{driver.__name__.lower()}": {"queue": f"{__name__}:{driver.__name__}"}
-            for driver in (Troubled, Unsettling, Refusing, Pushed)
+            for driver in (Troubled, Unsettling, Losing, Refusing, Pushed)
         },
         extra="tests",
     )
@@ -429,6 +443,28 @@ def test_no_thread_is_left(jobs: portable.Queue[bytes]) -> None:
         if thread.name.startswith("portable-worker"):
             thread.join(PATIENCE)
     assert threading.active_count() <= before
+
+
+def test_a_lost_lease_is_told_once_it_is_sure(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of a message whose acknowledgement is on its way a backend says the same, so the second answer counts."""
+    monkeypatch.setattr(Losing, "asked", threading.Semaphore(0))
+    with (
+        portable.open_queue("test-losing:", name="jobs", visibility_timeout="0.3s") as jobs,
+        caplog.at_level(logging.WARNING, "portable"),
+    ):
+        jobs.send(b"one")
+
+        def handle(message: portable.Message[bytes]) -> None:
+            for _ in range(2):
+                assert Losing.asked.acquire(timeout=PATIENCE)
+            # It was asked again, so the first answer alone told nothing that would have taken it from what is held.
+            wait_until(lambda: "is lost; it may come again" in caplog.text)
+
+        with contextlib.suppress(errors.LeaseLost):
+            jobs.consume(handle, max_messages=1)
+        assert caplog.text.count("is lost; it may come again") == 1
 
 
 def test_what_cannot_be_settled_is_told(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
