@@ -17,7 +17,7 @@ _KINDS = ("bucket", "queue", "topic", "subscription", "stream", "cache", "collec
 
 
 @command(None, "conformance", example="portable conformance --url sqlite:/tmp/trial.db --kind queue")
-@click.option("--url", required=True, help="Where to run; every case makes resources of its own there, and leaves them.")
+@click.option("--url", required=True, help="Where to run; every case makes resources of its own and leaves them there.")
 @click.option("--kind", type=click.Choice(_KINDS), required=True, help="The kind of resource.")
 @click.option(
     "--only", default="", metavar="EXPRESSION", help="Only the cases that this expression chooses, as for pytest -k."
