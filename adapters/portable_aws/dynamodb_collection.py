@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from portable.backoff import Backoff, ChangedError, until_unchanged
+from portable.backoff import ChangedError, until_unchanged
 from portable.bindings import Binding
 from portable.capabilities import CollectionCapabilities
 from portable.changes import Change
@@ -18,18 +18,18 @@ from portable.document_order import BEYOND, encode, place, spans
 from portable.document_places import count_alive, place_of
 from portable.document_values import expiry
 from portable.document_writes import DocumentId, Modify, Remove, Save, Stored, Verify, Write, outcome, refused
-from portable.errors import DeadlineExceeded, LimitExceeded, PortableError, ResourceNotFound, Throttled
+from portable.errors import LimitExceeded, PortableError, ResourceNotFound
 from portable.query_plan import Plan, SortPosition
+from portable_aws.dynamodb_batches import identity, read_all, write_all
 from portable_aws.dynamodb_items import ALL, index_columns, item_of, key_of, stored
 from portable_aws.dynamodb_ranges import Range, cut
 from portable_aws.dynamodb_table import Table
 from portable_aws.regional import Regional, RegionalOptions
-from portable_aws.service_errors import FAILURES, code_of, translated, translating
+from portable_aws.service_errors import code_of, translating
 
 __all__ = ["DynamoDbCollection", "DynamoDbOptions"]
 
 T = TypeVar("T")
-_Identity = tuple[str, str]
 
 LARGEST = 380_000
 """Bytes of a document as JSON: DynamoDB's 400 KB an item has to hold keys and names, too."""
@@ -39,7 +39,6 @@ BATCH, READ_AT_ONCE, TRANSACTION = 25, 100, 100
 LEARN_EVERY = 5.0
 """Seconds: a writer looks that often for indexes that others have added."""
 
-_BUSY = "the table is too busy; try again"
 _ALIVE = "(attribute_not_exists(expires) OR expires > :now)"
 
 
@@ -317,50 +316,15 @@ class DynamoDbCollection:
                 results[index] = error
         for start in range(0, len(requests), BATCH):
             chunk, whose = requests[start : start + BATCH], sent[start : start + BATCH]
-            left = {_identity(request): index for request, index in zip(chunk, whose, strict=True)}
-            failure = self._in_batch(chunk, left, deadline)
+            left = {identity(request): index for request, index in zip(chunk, whose, strict=True)}
+            failure = write_all(self._client, self._name, chunk, left, deadline)
             for index in left.values():
                 results[index] = failure
-
-    def _in_batch(
-        self, requests: list[dict[str, Any]], left: dict[_Identity, int], deadline: float
-    ) -> PortableError | None:
-        """Write what is left of a batch until nothing is; where that fails, say why.
-
-        Args:
-            requests: the entries of the batch.
-            left: which write each of them is; those that are done are taken out.
-            deadline: when to give up.
-        """
-        backoff = Backoff(deadline - monotonic(), _BUSY)
-        while left:
-            try:
-                answer = self._client.batch_write_item(RequestItems={self._name: requests})
-                requests = answer.get("UnprocessedItems", {}).get(self._name, [])
-                for done in left.keys() - {_identity(request) for request in requests}:
-                    del left[done]
-                if left:
-                    backoff.rest()
-            except FAILURES as error:
-                return translated(error)
-            except DeadlineExceeded:
-                return Throttled(_BUSY)
-        return None
 
     # Reading.
 
     def _read(self, ids: Sequence[DocumentId], deadline: float) -> Iterator[dict[str, Any]]:
-        keys = [self._key(id_) for id_ in ids]
-        backoff = Backoff(deadline - monotonic(), _BUSY)
-        while keys:
-            answer = self._client.batch_get_item(RequestItems={self._name: {"Keys": keys, "ConsistentRead": True}})
-            yield from answer["Responses"].get(self._name, ())
-            keys = answer.get("UnprocessedKeys", {}).get(self._name, {}).get("Keys", [])
-            if keys:
-                try:
-                    backoff.rest()
-                except DeadlineExceeded:
-                    raise Throttled(_BUSY) from None
+        return read_all(self._client, self._name, [self._key(id_) for id_ in ids], deadline)
 
     def _seen(self, ids: Sequence[DocumentId], timeout: float) -> list[dict[str, Any] | None]:
         """Give items as they are, expired ones too."""
@@ -507,9 +471,3 @@ class DynamoDbCollection:
         except self._client.exceptions.ConditionalCheckFailedException:
             # It was written meanwhile, under the new layout.
             return
-
-
-def _identity(request: dict[str, Any]) -> _Identity:
-    """Give the key of what an entry of a batch writes or deletes."""
-    key = request["PutRequest"]["Item"] if "PutRequest" in request else request["DeleteRequest"]["Key"]
-    return key["pk"]["S"], key["sk"]["S"]

@@ -19,9 +19,8 @@ from portable.errors import (
     Unavailable,
     Unsupported,
 )
-from portable_objectstore.failures import Broken, Failure, Meaning
+from portable_objectstore.failures import Broken, FailedError, Failure, Meaning
 from portable_objectstore.failures import translated as by_code
-from portable_objectstore.plane import FailedError
 
 __all__ = ["FAILURES", "failure_of", "is_refusal", "raised", "translated"]
 

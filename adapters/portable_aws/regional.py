@@ -10,6 +10,7 @@ from botocore.config import Config
 from portable.bindings import Binding
 from portable.drivers import Options
 from portable.errors import Closed, ConfigError
+from portable_aws.attempts import Attempts
 from portable_aws.options import AwsCredentials
 from portable_aws.sessions import opened
 
@@ -66,15 +67,16 @@ class Regional:
         self._made: dict[str, Any] = {}
         self._closed = False
 
-    def client(self, service: str, *, waits: float = 0.0, repeats: bool = True) -> Any:
+    def client(self, service: str, *, waits: float = 0.0, repeats: bool = True, refused: bool = False) -> Any:
         """Give a client.
 
         Args:
             service: the service's name at boto3.
             waits: seconds that the service itself waits before it answers.
             repeats: whether a failed call is repeated.
+            refused: whether, where it is not, a call is that was refused in passing and surely not carried out.
         """
-        key = f"{service} {waits:g} {repeats}"
+        key = f"{service} {waits:g} {repeats} {refused}"
         found = self._made.get(key)
         if found is not None:
             return found
@@ -82,7 +84,7 @@ class Regional:
             if self._closed:
                 raise Closed("the resource is closed")
             if key not in self._made:
-                self._made[key] = self._client(service, waits, self._retries if repeats else 0)
+                self._made[key] = self._client(service, waits, self._retries if repeats else 0, refused=refused)
             return self._made[key]
 
     def close(self) -> None:
@@ -93,7 +95,7 @@ class Regional:
         for client in clients:
             client.close()
 
-    def _client(self, service: str, waits: float, retries: int) -> Any:
+    def _client(self, service: str, waits: float, retries: int, *, refused: bool) -> Any:
         # Attempts of less than a second are worth nothing, and all of them share the time.
         attempts = 1 + min(retries, int(self._usual))
         each = self._usual / attempts
@@ -110,7 +112,10 @@ class Regional:
             region = "us-east-1"
         if region is None:
             raise ConfigError("no region is set; write region= into the URL")
-        return session.client(service, endpoint_url=self._options.endpoint, region_name=region, config=config)
+        client = session.client(service, endpoint_url=self._options.endpoint, region_name=region, config=config)
+        repeats = self._retries if refused else retries
+        client.meta.events.register("needs-retry", Attempts(retries=repeats, within=self._usual, refused=refused))
+        return client
 
     def _opened(self) -> Any:
         if self._session is None:

@@ -8,7 +8,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from portable.errors import InvalidArgument, LeaseLost, PortableError, PreconditionFailed, Unavailable
-from portable_aws.service_errors import FAILURES, translated
+from portable_aws.service_errors import FAILURES, is_lost, translated
 from portable_aws.sqs_messages import Entry
 
 __all__ = ["BATCH", "send_all", "settle_all"]
@@ -76,7 +76,7 @@ def _sent(
     unknown = Unavailable("the service did not say what became of it", maybe_applied=True)
     answers: dict[int, str | PortableError] = {int(id_): unknown for id_, _ in batch}
     answers |= {int(one["Id"]): str(one["MessageId"]) for one in answer.get("Successful", ())}
-    return answers | {int(one["Id"]): _refused(one, "Send") for one in answer.get("Failed", ())}
+    return answers | {int(one["Id"]): _refused(one, "Send", answer) for one in answer.get("Failed", ())}
 
 
 def settle_all(receipts: Sequence[str], call: Callable[[list[dict[str, Any]]], Any]) -> list[PortableError | None]:
@@ -91,22 +91,24 @@ def settle_all(receipts: Sequence[str], call: Callable[[list[dict[str, Any]]], A
         chunk = receipts[start : start + BATCH]
         entries = [{"Id": str(start + index), "ReceiptHandle": receipt} for index, receipt in enumerate(chunk)]
         try:
-            failed = call(entries).get("Failed", ())
+            answer = call(entries)
         except FAILURES as error:
             answers[start : start + BATCH] = [translated(error)] * len(chunk)
             continue
-        for one in failed:
-            refused = _refused(one, "Settle")
-            # Of a delivery there is one argument that can be wrong: the handle, once its lease has run out.
-            lost = LeaseLost("the lease ran out, and the message went on without it")
-            answers[int(one["Id"])] = lost if isinstance(refused, InvalidArgument) else refused
+        for one in answer.get("Failed", ()):
+            refused: PortableError = _refused(one, "Settle", answer)
+            if isinstance(refused, InvalidArgument):
+                # Of a delivery there is one argument that can be wrong: the handle, once its lease has run out.
+                lost = refused.maybe_applied
+                refused = LeaseLost("the lease ran out, and the message went on without it", maybe_applied=lost)
+            answers[int(one["Id"])] = refused
     return answers
 
 
-def _refused(failure: dict[str, Any], operation: str) -> PortableError:
-    """Give the error of an entry."""
+def _refused(failure: dict[str, Any], operation: str, answer: Any) -> PortableError:
+    """Give the error of an entry; where an attempt before was lost, it may have been what did it."""
     status = 400 if failure.get("SenderFault") else 500
-    return translated(
+    error = translated(
         ClientError(
             {
                 "Error": {"Code": failure.get("Code", ""), "Message": failure.get("Message", "")},
@@ -115,3 +117,5 @@ def _refused(failure: dict[str, Any], operation: str) -> PortableError:
             operation,
         )
     )
+    error.maybe_applied = error.maybe_applied or is_lost(answer)
+    return error

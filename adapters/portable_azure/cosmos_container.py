@@ -20,6 +20,7 @@ from portable.bindings import Binding
 from portable.document_layout import DocumentLayout, dump_indexes, load_indexes
 from portable.errors import Closed, ConfigError
 from portable_azure.options import CosmosOptions, account, credential
+from portable_azure.transports import pooled
 
 __all__ = ["CONFLICTS", "Container"]
 
@@ -30,7 +31,6 @@ CONFLICTS = (
 )
 """What a write whose condition does not hold is answered with."""
 
-CONNECTIONS = 64
 THROTTLED_AT_MOST = 30
 
 LAYOUT = "layout"
@@ -232,16 +232,12 @@ class Container:
 
 
 def _transport(*, verify: bool) -> RequestsTransport:
-    """Give the client's own transport, with a connection for each of many threads: it has ten otherwise."""
+    """Give the transport of an account."""
     if not verify:
         # Whoever wrote verify=false knows.
         hosts = "|".join(map(re.escape, _LOOPBACK))
         warnings.filterwarnings("ignore", f"Unverified HTTPS request is being made to host '({hosts})'")
-    transport = RequestsTransport()
-    transport.open()
-    for adapter in transport.session.adapters.values():
-        adapter.init_poolmanager(CONNECTIONS, CONNECTIONS)
-    return transport
+    return pooled()
 
 
 def _part(connection: Any) -> None:

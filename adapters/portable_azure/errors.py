@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from typing import Any
 
 from azure.core import exceptions as theirs
 
@@ -20,7 +21,7 @@ from portable.errors import (
     Unavailable,
 )
 
-__all__ = ["translated", "translating"]
+__all__ = ["answered", "note_lost", "translated", "translating"]
 
 # https://learn.microsoft.com/rest/api/storageservices/common-rest-api-error-codes, and those of each service.
 _CODES: dict[str, tuple[type[PortableError], str]] = {
@@ -44,6 +45,7 @@ _CODES: dict[str, tuple[type[PortableError], str]] = {
 }
 _STATUSES: dict[int, tuple[type[PortableError], str]] = {
     404: (ResourceNotFound, "the account has no such resource; make it with `portable resources create`"),
+    408: (DeadlineExceeded, "the service did not get it done in time"),
     413: (LimitExceeded, "it is larger than the service takes"),
     449: (Unavailable, "others wrote to the same at the same time"),
     401: (Unauthenticated, "the account does not know these credentials"),
@@ -51,6 +53,7 @@ _STATUSES: dict[int, tuple[type[PortableError], str]] = {
     429: (Throttled, "the service asks to slow down"),
 }
 _SERVER_ERROR = 500
+_LOST = "portable_lost"
 
 
 @contextlib.contextmanager
@@ -64,9 +67,21 @@ def translating() -> Iterator[None]:
 
 def translated(error: theirs.AzureError) -> PortableError:
     """Give the error of ours for one of theirs; no text of theirs is in it, which may quote a signed request."""
+    found = _meant(error)
+    if getattr(error, _LOST, False) or getattr(getattr(error, "response", None), _LOST, False):
+        found.maybe_applied = True
+    return found
+
+
+def note_lost(found: Any) -> None:
+    """Write on an error, or on an answer, that an earlier attempt of its call may have been carried out."""
+    setattr(found, _LOST, True)
+
+
+def _meant(error: theirs.AzureError) -> PortableError:
     if isinstance(error, theirs.HttpResponseError) and error.status_code is not None:
         code = getattr(error, "error_code", None) or ""
-        return _answered(error.status_code, str(getattr(code, "value", code)))
+        return answered(error.status_code, str(getattr(code, "value", code)))
     if isinstance(error, theirs.ClientAuthenticationError):
         return Unauthenticated("no credentials were found; sign in, or set credentials in the binding")
     if isinstance(error, (theirs.ServiceRequestTimeoutError, theirs.ServiceResponseTimeoutError)):
@@ -77,7 +92,8 @@ def translated(error: theirs.AzureError) -> PortableError:
     return Unavailable("the connection ended before the service had answered", maybe_applied=True)
 
 
-def _answered(status: int, code: str) -> PortableError:
+def answered(status: int, code: str) -> PortableError:
+    """Give the error of ours for an answer of this status, with the service's own code or without one."""
     ours, words = _CODES.get(code) or _STATUSES.get(status) or (None, "")
     said = f" ({code})" if code else f" (HTTP {status})"
     if ours is not None:

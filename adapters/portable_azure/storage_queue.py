@@ -12,7 +12,7 @@ from time import monotonic
 from typing import Any
 
 from azure.core import exceptions as theirs
-from azure.storage.queue import ExponentialRetry, QueueClient, QueueMessage
+from azure.storage.queue import QueueClient, QueueMessage
 
 from portable.bindings import Binding
 from portable.bridges import undone_by
@@ -20,12 +20,14 @@ from portable.capabilities import QueueCapabilities
 from portable.changes import Change
 from portable.contracts import QueueContract
 from portable.dead_letters import NEVER
-from portable.errors import Closed, PortableError, ResourceNotFound
+from portable.errors import Closed, ConfigError, PortableError, ResourceNotFound
 from portable.messages import Delivery, Outgoing, QueueStats
 from portable.wire import dead_letter_name
+from portable_azure.attempts import Attempts
 from portable_azure.envelopes import LARGEST, packed, unpacked
 from portable_azure.errors import translated, translating
 from portable_azure.options import StorageQueueOptions, account_url, credential
+from portable_azure.transports import pooled
 
 __all__ = ["StorageQueue"]
 
@@ -232,11 +234,17 @@ class StorageQueue:
         return self._client
 
     def _made(self, name: str) -> QueueClient:
+        found = credential(self._binding)
+        if self._url.startswith("http:") and hasattr(found, "get_token"):
+            raise ConfigError(
+                "a token is sent by https: alone, and the endpoint is http:; set account_key or sas_token"
+            )
         return QueueClient(
             self._url,
             name,
-            credential=credential(self._binding),
-            retry_policy=ExponentialRetry(initial_backoff=0, increment_base=2, retry_total=self._contract.retries),
+            credential=found,
+            transport=pooled(),
+            retry_policy=Attempts(self._contract.retries),
         )
 
     def _names(self) -> list[tuple[str, str]]:

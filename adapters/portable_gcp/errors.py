@@ -21,10 +21,12 @@ from portable.errors import (
     Unavailable,
 )
 
-__all__ = ["FAILURES", "translated", "translating"]
+__all__ = ["FAILURES", "note_lost", "translated", "translating"]
 
 FAILURES = (theirs.GoogleAPIError, signing.GoogleAuthError, grpc.RpcError, ValueError)
 """All that a call of the vendor's clients may raise; a closed channel is a `ValueError`."""
+
+_LATE = "the service did not answer in time"
 
 _MEANINGS: tuple[tuple[type[Exception], type[PortableError], str], ...] = (
     (signing.DefaultCredentialsError, Unauthenticated, "no credentials were found; set credentials in the binding"),
@@ -35,13 +37,17 @@ _MEANINGS: tuple[tuple[type[Exception], type[PortableError], str], ...] = (
     (theirs.Unauthorized, Unauthenticated, "the service does not know these credentials"),
     (theirs.Forbidden, PermissionDenied, "the credentials have no role that allows it"),
     (theirs.TooManyRequests, Throttled, "the service asks to slow down, or a quota is used up"),
-    (theirs.DeadlineExceeded, DeadlineExceeded, "the service did not answer in time"),
-    (theirs.GatewayTimeout, DeadlineExceeded, "the service did not answer in time"),
-    (theirs.RetryError, DeadlineExceeded, "the service did not answer in time"),
+    (theirs.Aborted, Throttled, "too many write to the same at once"),
+    (theirs.DeadlineExceeded, DeadlineExceeded, _LATE),
+    (theirs.GatewayTimeout, DeadlineExceeded, _LATE),
     (theirs.Cancelled, Closed, "the resource was closed meanwhile"),
     (theirs.BadRequest, InvalidArgument, "the service refuses an argument"),
     (theirs.ServerError, Unavailable, "the service cannot be reached, or not answer"),
 )
+
+_LOST = "portable_lost"
+_UNSENT = "failed to connect to all addresses"
+"""What gRPC says of a call that never left this machine."""
 
 
 @contextlib.contextmanager
@@ -56,12 +62,23 @@ def translating() -> Iterator[None]:
         raise translated(error) from error
 
 
+def note_lost(error: Exception) -> None:
+    """Write on an error that an earlier attempt of its call may have been carried out."""
+    setattr(error, _LOST, True)
+
+
 def translated(error: Exception) -> PortableError:
     """Give the error of ours for one of theirs."""
-    if isinstance(error, ValueError):
-        return Closed("the resource was closed meanwhile")
+    if isinstance(error, theirs.RetryError):
+        # The time was over: what kept it from being done is the last attempt's.
+        last = error.cause
+        return translated(last) if isinstance(last, Exception) else DeadlineExceeded(_LATE, maybe_applied=True)
     for kind, ours, words in _MEANINGS:
         if isinstance(error, kind):
             said = getattr(error, "message", "") if ours is InvalidArgument else ""
-            return ours(f"{words}: {said}" if said else words, maybe_applied=ours in {DeadlineExceeded, Unavailable})
+            sent = not str(getattr(error, "message", "")).startswith(_UNSENT)
+            maybe = getattr(error, _LOST, False) or (ours in {DeadlineExceeded, Unavailable} and sent)
+            return ours(f"{words}: {said}" if said else words, maybe_applied=maybe)
+    if isinstance(error, ValueError) and "closed" in str(error):
+        return Closed("the resource was closed meanwhile")
     return PortableError(f"the service refused ({type(error).__name__})")

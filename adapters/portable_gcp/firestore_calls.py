@@ -74,7 +74,8 @@ class Calls:
             answers: Iterable[Any] = self.client.batch_get_documents(
                 request, timeout=timeout, retry=retrying(timeout), metadata=self._metadata
             )
-            found |= {answer.found.name: answer.found for answer in answers if answer.found.name}
+            documents = (answer.found for answer in answers)
+            found |= {name: document for document in documents if (name := document.name)}
         return found
 
     def commit(self, writes: Sequence[types.Write], *, timeout: float, again: bool = False) -> list[Any]:

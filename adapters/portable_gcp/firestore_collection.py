@@ -11,11 +11,12 @@ from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import Any, TypeVar
 
+import grpc
 import msgspec
 from google.api_core import exceptions as theirs
 from google.cloud.firestore_v1 import types
 
-from portable.backoff import ChangedError, until_unchanged
+from portable.backoff import Backoff, ChangedError, until_unchanged
 from portable.bindings import Binding
 from portable.capabilities import CollectionCapabilities
 from portable.changes import Change
@@ -50,6 +51,12 @@ LARGEST = 1_000_000
 """Bytes of a document as JSON: Firestore's 1 MiB has to hold the keys of the indexes, too."""
 
 PAGE = 300
+SHORTEST_ATTEMPT = 1.0
+"""Seconds."""
+
+_UNDONE = {grpc.StatusCode.RESOURCE_EXHAUSTED.value[0], grpc.StatusCode.ABORTED.value[0]}
+"""With these the service says of a write that it has not done it, and might next time."""
+
 FILL_WITHIN = 24 * 3600.0
 
 
@@ -294,18 +301,23 @@ class FirestoreCollection:
                 sent.append(index)
         if not sent:
             return
-        try:
-            answers = self._calls.write_apart(made, timeout=timeout)
-        except FAILURES as error:
-            for index in sent:
-                results[index] = translated(error)
-            return
-        for index, (code, time) in zip(sent, answers, strict=True):
-            write = writes[index]
-            if code:
-                results[index] = translated(theirs.from_grpc_status(code, "one write of a batch"))
-            elif isinstance(write, Save):
-                results[index] = Stored(write.id, write.data, revision_of(time))
+        backoff = Backoff(timeout, "")
+        while sent:
+            try:
+                answers = self._calls.write_apart(made, timeout=backoff.left())
+            except FAILURES as error:
+                failure = translated(error)
+                for index in sent:
+                    results[index] = failure
+                return
+            again: list[tuple[int, types.Write]] = []
+            for index, one, (code, time) in zip(sent, made, answers, strict=True):
+                results[index] = _answer(writes[index], code, time)
+                if code in _UNDONE:
+                    again.append((index, one))
+            if again and not _rested(backoff):
+                return
+            sent, made = [index for index, _ in again], [one for _, one in again]
 
     def _heal(self, plan: Plan, timeout: float) -> None:
         """See to documents that a process wrote which does not know of the index yet; mostly there are none."""
@@ -415,3 +427,18 @@ class FirestoreCollection:
         except CONFLICTS:
             # It was written meanwhile: if under an older layout once more, it is found once more.
             return
+
+
+def _answer(write: Save | Modify | Remove, code: int, time: Any) -> Stored | PortableError | None:
+    """Give what became of one write of a batch."""
+    if code:
+        return translated(theirs.from_grpc_status(code, "one write of a batch"))
+    return Stored(write.id, write.data, revision_of(time)) if isinstance(write, Save) else None
+
+
+def _rested(backoff: Backoff) -> bool:
+    """Wait a little; say whether there is time for another attempt, which without any would end nobody knows how."""
+    if backoff.left() < SHORTEST_ATTEMPT:
+        return False
+    backoff.rest()
+    return True

@@ -138,12 +138,22 @@ def service_credentials(binding: Binding[GcpOptions]) -> Any:
 
 
 def chosen_credentials(given: Credentials, scopes: tuple[str, ...] = (_EVERYTHING,)) -> Any:
-    """Give the credentials of the vendor's own kind, or None for those of the environment."""
+    """Give the credentials of the vendor's own kind, or None for those of the environment.
+
+    Raises:
+        ConfigError: the key file cannot be read, or is none.
+    """
     found: Any = None
     if given.key_file is not None:
         from google.oauth2 import service_account  # noqa: PLC0415 (only what is used)
 
-        found = service_account.Credentials.from_service_account_file(str(given.key_file), scopes=scopes)
+        try:
+            found = service_account.Credentials.from_service_account_file(str(given.key_file), scopes=scopes)
+        except OSError as error:
+            raise ConfigError(f"the key file {given.key_file} cannot be read: {error.strerror}") from error
+        except ValueError:
+            # What the vendor says of it may quote it.
+            raise ConfigError(f"the key file {given.key_file} is no JSON key of a service account") from None
     if given.impersonate is not None:
         import google.auth  # noqa: PLC0415 (only what is used)
         from google.auth import impersonated_credentials  # noqa: PLC0415 (the same)

@@ -15,7 +15,6 @@ from typing import Any
 from google.api_core import exceptions as theirs
 from google.api_core import grpc_helpers
 from google.api_core.gapic_v1 import routing_header
-from google.api_core.retry import Retry, if_exception_type
 from google.protobuf import duration_pb2, field_mask_pb2
 from google.pubsub_v1 import types
 from google.pubsub_v1.services.publisher import PublisherClient
@@ -32,11 +31,12 @@ from portable.dead_letters import NEVER
 from portable.errors import Closed, ConfigError, PortableError, ResourceNotFound
 from portable.messages import Delivery, Outgoing, QueueStats
 from portable.wire import dead_letter_name
+from portable_gcp.attempts import retrying
 from portable_gcp.errors import FAILURES, translated, translating
 from portable_gcp.options import PubSubOptions, client_arguments, project
 from portable_gcp.pubsub_messages import LARGEST, packed, unpacked
 
-__all__ = ["BATCH", "PubSubQueue", "publish", "publisher", "retrying"]
+__all__ = ["BATCH", "PubSubQueue", "publish", "publisher"]
 
 BATCH = 1000
 SHORTEST_DEADLINE, LONGEST_DEADLINE = 10, 600
@@ -44,13 +44,6 @@ SHORTEST_DEADLINE, LONGEST_DEADLINE = 10, 600
 
 MOST_ATTEMPTS = 100
 """How often Pub/Sub delivers before it moves a message itself: never before we do, for we count as it counts."""
-
-_TRANSIENT = if_exception_type(theirs.ServiceUnavailable, theirs.InternalServerError, theirs.TooManyRequests)
-
-
-def retrying(timeout: float) -> Retry:
-    """Repeat what fails in passing, with the vendor's own back-off, within so many seconds."""
-    return Retry(predicate=_TRANSIENT, initial=0.1, maximum=5.0, timeout=timeout)
 
 
 def publisher(binding: Binding[PubSubOptions]) -> PublisherClient:
@@ -89,6 +82,7 @@ class PubSubQueue:
     arrivals = None
     buries = False
     send_concurrency = 4
+    consume_ahead = BATCH
 
     def __init__(self, binding: Binding[PubSubOptions]) -> None:
         contract: Any = binding.contract

@@ -17,10 +17,11 @@ from portable.changes import Change
 from portable.contracts import SubscriptionContract
 from portable.errors import Closed, ConfigError, PortableError, ResourceNotFound
 from portable.messages import Outgoing
+from portable_gcp.attempts import retrying
 from portable_gcp.errors import FAILURES, translated, translating
 from portable_gcp.options import PubSubOptions, project
 from portable_gcp.pubsub_messages import LARGEST
-from portable_gcp.pubsub_queue import BATCH, PubSubQueue, publish, publisher, retrying
+from portable_gcp.pubsub_queue import BATCH, PubSubQueue, publish, publisher
 
 __all__ = ["PubSubSubscription", "PubSubTopic"]
 
