@@ -49,7 +49,10 @@ class Home:
     @property
     def folder(self) -> Path:
         """The services' folder, without links: asked each time, since another process may make it elsewhere."""
-        return self._link.resolve()
+        while True:
+            # The link may be taken away between two looks at it.
+            with contextlib.suppress(FileNotFoundError):
+                return self._link.resolve()
 
     def prepare(self) -> None:
         """Make the folder: elsewhere, with a link to it, where servers could not enter the project's.
