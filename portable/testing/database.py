@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -149,7 +150,9 @@ class DatabaseSuite(Suite):
         database.check(timeout=10)
         before = self._names(database, inspect)
         database.check(write=True, timeout=10)
-        assert self._names(database, inspect) == before
+        left = self._names(database, inspect) - before
+        # Other cases of suites may be at work in the same database.
+        assert [name for name in left if not re.search("t[0-9a-f]{12}", name)] == []
 
     def _names(self, database: Database, inspect: Any) -> set[str]:
         return set(inspect(database.native).get_table_names())

@@ -30,7 +30,9 @@ class TestDynamoDbCollection(_DynamoDb, CollectionSuite):
 
 @pytest.mark.timeout(600)
 class TestDynamoDbCollectionAsync(_DynamoDb, AsyncCollectionSuite):
-    pass
+    @pytest.mark.thorough  # with some hundred tables, DynamoDB Local takes minutes to add an index to one
+    async def test_a_new_index_has_the_old_documents(self) -> None:
+        await super().test_a_new_index_has_the_old_documents()
 
 
 @pytest.fixture

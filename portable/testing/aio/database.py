@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -148,7 +149,9 @@ class DatabaseSuite(Suite):
         await database.check(timeout=10)
         before = await self._names(database, inspect)
         await database.check(write=True, timeout=10)
-        assert await self._names(database, inspect) == before
+        left = await self._names(database, inspect) - before
+        # Other cases of suites may be at work in the same database.
+        assert [name for name in left if not re.search("t[0-9a-f]{12}", name)] == []
 
     async def _names(self, database: Database, inspect: Any) -> set[str]:
         return set(inspect(database.native).get_table_names())
