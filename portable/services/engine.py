@@ -19,7 +19,7 @@ from portable.services.home import Home, make_folder
 from portable.services.instances import Instance, load, stored
 from portable.services.manifest import NAME
 from portable.services.parameters import Value
-from portable.services.planning import check_upgrade, planned, put_back, replaced
+from portable.services.planning import check_upgrade, moved, planned, put_back, replaced
 from portable.services.repositories import repositories
 from portable.services.runtimes import Report, Runtime, runtime
 from portable.services.software import unused
@@ -120,11 +120,12 @@ class Services:
             if instance is not None and instance.record.stage == "uninstalling":
                 self._remove(instance, keep_data=False)
                 instance = None
-            if instance is None or instance.record.stage == "kept":
+            begun = instance is None or instance.record.stage == "kept"
+            if instance is None or begun:
                 instance = self._begin(wish, instance)
             else:
                 wish.check_same(instance)
-            self._bring_up(instance, report)
+            self._bring_up(instance, report, wish if begun else None)
         return instance
 
     def _begin(self, wish: Wish, kept: Instance | None) -> Instance:
@@ -146,10 +147,13 @@ class Services:
             instance.save()
         return instance
 
-    def _bring_up(self, instance: Instance, report: Report) -> None:
+    def _bring_up(self, instance: Instance, report: Report, begun: Wish | None = None) -> None:
         platform = runtime(instance.record.runtime)
         report(f"preparing {instance.name}")
         platform.prepare(instance, report)
+        # Fetching can take minutes, and who chose a free port then may have lost it.
+        if begun is not None and moved(instance, begun):
+            platform.prepare(instance, report)
         report(f"starting {instance.name}")
         platform.start(instance)
         report(f"waiting for {instance.name}")

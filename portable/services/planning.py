@@ -13,10 +13,10 @@ from portable.services.home import Home
 from portable.services.instances import Contained, Instance, Record, stored
 from portable.services.manifest import Manifest
 from portable.services.parameters import Value, decided
-from portable.services.ports import LOOPBACK, choose_port
+from portable.services.ports import LOOPBACK, choose_port, is_free
 from portable.services.wishes import Wish
 
-__all__ = ["check_upgrade", "planned", "put_back", "replaced"]
+__all__ = ["check_upgrade", "moved", "planned", "put_back", "replaced"]
 
 
 def planned(home: Home, wish: Wish, kept: Instance | None = None) -> Instance:
@@ -66,6 +66,25 @@ def _ports(home: Home, wish: Wish, held: Mapping[str, int]) -> dict[str, int]:
         else:
             ports[port] = choose_port(wanted, {*taken, *held.values(), *ports.values()}, name=f"{port} of {wish.name}")
     return ports
+
+
+def moved(instance: Instance, wish: Wish) -> bool:
+    """Choose other ports where, since they were chosen, other programs have taken some; say whether any is another.
+
+    Args:
+        instance: one that never ran.
+        wish: what was asked for, and so which ports are not ours to choose.
+
+    Raises:
+        AlreadyExists: a port that was asked for is taken.
+    """
+    with instance.home.locked("shared"):
+        held = {name: number for name, number in instance.record.ports.items() if is_free(number)}
+        if held == instance.record.ports:
+            return False
+        instance.record.ports = _ports(instance.home, wish, held)
+        instance.save()
+    return True
 
 
 def _taken(home: Home, name: str) -> Collection[int]:

@@ -10,8 +10,9 @@ import subprocess
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -21,9 +22,13 @@ import pytest
 from portable import open_queue, open_stream, open_subscription, open_topic
 from portable.aio import open_queue as open_queue_async
 from portable.errors import BatchError, ConfigError, LeaseLost, PortableError, ResourceNotFound, Unavailable
+from tests import patience
 from tests.targets import own, target
 
 PATIENCE = 120.0
+persistently = partial(patience.persistently, patience=PATIENCE)
+wait_until = partial(patience.wait_until, patience=PATIENCE)
+
 WORKER = Path(__file__).with_name("kafka_worker.py")
 
 # Whoever may make what is missing.
@@ -53,27 +58,6 @@ def url() -> str:
 @pytest.fixture
 def name() -> str:
     return f"t{os.urandom(6).hex()}"
-
-
-def persistently(call: Callable[[], Any]) -> Any:
-    """Repeat a call that fails for a passing reason, as a worker would."""
-    deadline = monotonic() + PATIENCE
-    while True:
-        try:
-            return call()
-        except BatchError as error:
-            if monotonic() > deadline or not all(one.retryable for one in error.result.failed.values()):
-                raise
-        except PortableError as error:
-            if not error.retryable or monotonic() > deadline:
-                raise
-
-
-def wait_until(is_true: Callable[[], bool]) -> None:
-    """Look again and again, for as long as patience lasts; what is asserted afterwards says whether it came true."""
-    deadline, nothing = monotonic() + PATIENCE, threading.Event()
-    while not is_true() and monotonic() < deadline:
-        nothing.wait(0.02)
 
 
 @pytest.mark.thorough

@@ -6,7 +6,7 @@ import contextlib
 import os
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -25,9 +25,11 @@ from portable.errors import (
     Unauthenticated,
     Unavailable,
 )
+from tests import patience
 from tests.targets import own, target
 
 PATIENCE = 90.0
+persistently = partial(patience.persistently, patience=PATIENCE)
 SECRET = "s3cr3tofthetest"  # noqa: S105 (it protects nothing)
 MAKE: Any = {"create": "if_missing"}
 ENGINES = ["obstore", "boto3"]
@@ -42,17 +44,6 @@ def url() -> str:
 @pytest.fixture
 def name() -> str:
     return f"t{os.urandom(6).hex()}"
-
-
-def persistently(call: Callable[[], Any]) -> Any:
-    """Repeat a call that fails for a passing reason, as a worker would."""
-    deadline = monotonic() + PATIENCE
-    while True:
-        try:
-            return call()
-        except PortableError as error:
-            if not error.retryable or monotonic() > deadline:
-                raise
 
 
 class Cutting:

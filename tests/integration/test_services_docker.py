@@ -24,7 +24,7 @@ from tests.integration.test_services_real import NAMES, READS, WRITES, asked
 pytestmark = pytest.mark.timeout(900)
 
 # Their images take minutes to build.
-SLOW = {"kafka", "mariadb", "rabbitmq", "seaweedfs"}
+SLOW = {"kafka", "mariadb", "memcached", "rabbitmq", "redis", "seaweedfs"}
 BUILDABLE = [name for name in NAMES if (built_in().folder / name / "Dockerfile").is_file()]
 
 

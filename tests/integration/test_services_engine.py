@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -577,6 +578,31 @@ def test_an_upgrade_that_was_interrupted_before_it_was_written_down_has_changed_
     services.up()
     assert services.status(timeout=60)[0].version == "1.0"
     assert sorted(path.name for path in folder.glob("service*")) == ["service-1"]
+
+
+def test_a_port_that_was_taken_while_software_was_fetched_is_another_one(services: Services) -> None:
+    with contextlib.ExitStack() as stack:
+        lost: list[int] = []
+
+        def take(said: str) -> None:
+            if said == "preparing echo":
+                (number,) = load(services.home, "echo").record.ports.values()
+                stack.enter_context(socket.create_server(("127.0.0.1", number)))
+                lost.append(number)
+
+        services.install("echo", report=take)
+        assert load(services.home, "echo").record.ports["main"] not in lost
+        assert services.status(timeout=60)[0].healthy
+    with contextlib.ExitStack() as stack, socket.create_server(("127.0.0.1", 0)) as held:
+        wanted = held.getsockname()[1]
+        held.close()
+
+        def take_wanted(said: str) -> None:
+            if said == "preparing other":
+                stack.enter_context(socket.create_server(("127.0.0.1", wanted)))
+
+        with pytest.raises(AlreadyExists, match=f"port {wanted} for main of other is taken"):
+            services.install("echo", name="other", ports={"main": wanted}, report=take_wanted)
 
 
 def test_who_looks_while_services_change_sees_whole_ones(services: Services) -> None:
