@@ -2,35 +2,25 @@
 
 from __future__ import annotations
 
-import functools
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
-import boto3
-import botocore.session
 from botocore.config import Config
-from botocore.credentials import AssumeRoleCredentialFetcher, DeferredRefreshableCredentials
-from botocore.loaders import Loader
 
 from portable.bindings import Binding
 from portable.errors import ConfigError, Unauthenticated
-from portable_aws.options import AwsCredentials, S3Options
+from portable_aws.options import S3Options
+from portable_aws.sessions import opened
 from portable_objectstore.stores import Stores, is_usable, rung
 
-__all__ = ["Clients", "assume", "models"]
+__all__ = ["Clients"]
 
 _CONNECT_WITHIN = 10.0
 # obstore asks for credentials that end within five minutes anew; boto3 keeps the real ones fresh.
 _KEPT = timedelta(minutes=6)
-
-
-@functools.cache
-def models() -> Loader:
-    """Read the descriptions of the services once a process: they are the most of what a first client costs."""
-    return Loader()
 
 
 class Clients:
@@ -100,20 +90,7 @@ class Clients:
 
     def _opened(self) -> Any:
         if self._session is None:
-            identity = self._identity
-            core = botocore.session.Session()
-            core.register_component("data_loader", models())
-            session = boto3.Session(
-                botocore_session=core,
-                aws_access_key_id=identity.access_key_id,
-                aws_secret_access_key=identity.secret_access_key,
-                aws_session_token=identity.session_token,
-                profile_name=identity.profile,
-                region_name=self._options.region,
-            )
-            if identity.role_arn is not None:
-                assume(session, identity)
-            self._session = session
+            self._session = opened(self._identity, self._options.region)
         return self._session
 
     def _client(self, timeout: float, retries: int, endpoint: str | None) -> Any:
@@ -192,21 +169,3 @@ class Clients:
             }
 
         return provide
-
-
-def assume(session: Any, identity: AwsCredentials) -> None:
-    """Let a session work as a role, renewed before it ends."""
-    core = session._session  # noqa: SLF001 (boto3 has no other way to its core, whose credentials are replaced)
-    source = core.get_credentials()
-    if source is None:
-        raise Unauthenticated("there are no credentials to assume the role with")
-    arguments = {"RoleSessionName": identity.role_session_name, "ExternalId": identity.external_id}
-    fetcher = AssumeRoleCredentialFetcher(
-        core.create_client,
-        source,
-        identity.role_arn,
-        extra_args={name: value for name, value in arguments.items() if value is not None},
-    )
-    core._credentials = DeferredRefreshableCredentials(  # noqa: SLF001 (the same)
-        refresh_using=fetcher.fetch_credentials, method="assume-role"
-    )

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import boto3
 import botocore.session
+from botocore.credentials import AssumeRoleCredentialFetcher, DeferredRefreshableCredentials
+from botocore.loaders import Loader
 
-from portable_aws.clients import assume, models
+from portable.errors import Unauthenticated
 from portable_aws.options import AwsCredentials
 
 __all__ = ["opened"]
+
+
+@functools.cache
+def _models() -> Loader:
+    """Read the descriptions of the services once a process: they are the most of what a first client costs."""
+    return Loader()
 
 
 def opened(identity: AwsCredentials, region: str | None) -> Any:
@@ -24,7 +33,7 @@ def opened(identity: AwsCredentials, region: str | None) -> Any:
         Unauthenticated: there are no credentials to assume a role with.
     """
     core = botocore.session.Session()
-    core.register_component("data_loader", models())
+    core.register_component("data_loader", _models())
     session = boto3.Session(
         botocore_session=core,
         aws_access_key_id=identity.access_key_id,
@@ -34,5 +43,23 @@ def opened(identity: AwsCredentials, region: str | None) -> Any:
         region_name=region,
     )
     if identity.role_arn is not None:
-        assume(session, identity)
+        _assume(session, identity)
     return session
+
+
+def _assume(session: Any, identity: AwsCredentials) -> None:
+    """Let a session work as a role, renewed before it ends."""
+    core = session._session  # noqa: SLF001 (boto3 has no other way to its core, whose credentials are replaced)
+    source = core.get_credentials()
+    if source is None:
+        raise Unauthenticated("there are no credentials to assume the role with")
+    arguments = {"RoleSessionName": identity.role_session_name, "ExternalId": identity.external_id}
+    fetcher = AssumeRoleCredentialFetcher(
+        core.create_client,
+        source,
+        identity.role_arn,
+        extra_args={name: value for name, value in arguments.items() if value is not None},
+    )
+    core._credentials = DeferredRefreshableCredentials(  # noqa: SLF001 (the same)
+        refresh_using=fetcher.fetch_credentials, method="assume-role"
+    )
