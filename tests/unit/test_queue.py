@@ -450,6 +450,7 @@ def test_a_lost_lease_is_told_once_it_is_sure(
 ) -> None:
     """Of a message whose acknowledgement is on its way a backend says the same, so the second answer counts."""
     monkeypatch.setattr(Losing, "asked", threading.Semaphore(0))
+    looked: list[bool] = []
     with (
         portable.open_queue("test-losing:", name="jobs", visibility_timeout="0.3s") as jobs,
         caplog.at_level(logging.WARNING, "portable"),
@@ -461,10 +462,13 @@ def test_a_lost_lease_is_told_once_it_is_sure(
                 assert Losing.asked.acquire(timeout=PATIENCE)
             # It was asked again, so the first answer alone told nothing that would have taken it from what is held.
             wait_until(lambda: "is lost; it may come again" in caplog.text)
+            looked.append(True)
 
         with contextlib.suppress(errors.LeaseLost):
             jobs.consume(handle, max_messages=1)
         assert caplog.text.count("is lost; it may come again") == 1
+    # What a handler raises is nobody's: it ended well where it was asked twice.
+    assert looked == [True]
 
 
 def test_what_cannot_be_settled_is_told(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
