@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator
 
 import grpc
@@ -21,7 +22,7 @@ from portable.errors import (
     Unavailable,
 )
 
-__all__ = ["FAILURES", "note_lost", "translated", "translating"]
+__all__ = ["FAILURES", "is_late", "note_lost", "translated", "translating"]
 
 FAILURES = (theirs.GoogleAPIError, signing.GoogleAuthError, grpc.RpcError, ValueError)
 """All that a call of the vendor's clients may raise; a closed channel is a `ValueError`."""
@@ -40,7 +41,7 @@ _MEANINGS: tuple[tuple[type[Exception], type[PortableError], str], ...] = (
     (theirs.Aborted, Throttled, "too many write to the same at once"),
     (theirs.DeadlineExceeded, DeadlineExceeded, _LATE),
     (theirs.GatewayTimeout, DeadlineExceeded, _LATE),
-    (theirs.Cancelled, Closed, "the resource was closed meanwhile"),
+    (theirs.Cancelled, Unavailable, "the service ended the call before it had answered"),
     (theirs.BadRequest, InvalidArgument, "the service refuses an argument"),
     (theirs.ServerError, Unavailable, "the service cannot be reached, or not answer"),
 )
@@ -48,6 +49,8 @@ _MEANINGS: tuple[tuple[type[Exception], type[PortableError], str], ...] = (
 _LOST = "portable_lost"
 _UNSENT = "failed to connect to all addresses"
 """What gRPC says of a call that never left this machine."""
+_CLOSED = re.compile("channel closed|closed channel", re.IGNORECASE)
+"""What gRPC says of a call, and of one that waits, once the channel was closed here."""
 
 
 @contextlib.contextmanager
@@ -62,6 +65,11 @@ def translating() -> Iterator[None]:
         raise translated(error) from error
 
 
+def is_late(error: PortableError) -> bool:
+    """Whether a call ended because its time was over: a service whose clock is ahead ends it before this one does."""
+    return isinstance(error.__cause__, theirs.DeadlineExceeded | theirs.Cancelled) and not isinstance(error, Closed)
+
+
 def note_lost(error: Exception) -> None:
     """Write on an error that an earlier attempt of its call may have been carried out."""
     setattr(error, _LOST, True)
@@ -73,12 +81,12 @@ def translated(error: Exception) -> PortableError:
         # The time was over: what kept it from being done is the last attempt's.
         last = error.cause
         return translated(last) if isinstance(last, Exception) else DeadlineExceeded(_LATE, maybe_applied=True)
+    if _CLOSED.search(str(getattr(error, "message", error))):
+        return Closed("the resource was closed meanwhile")
     for kind, ours, words in _MEANINGS:
         if isinstance(error, kind):
             said = getattr(error, "message", "") if ours is InvalidArgument else ""
             sent = not str(getattr(error, "message", "")).startswith(_UNSENT)
             maybe = getattr(error, _LOST, False) or (ours in {DeadlineExceeded, Unavailable} and sent)
             return ours(f"{words}: {said}" if said else words, maybe_applied=maybe)
-    if isinstance(error, ValueError) and "closed" in str(error):
-        return Closed("the resource was closed meanwhile")
     return PortableError(f"the service refused ({type(error).__name__})")

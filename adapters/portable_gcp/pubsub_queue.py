@@ -32,7 +32,7 @@ from portable.errors import Closed, ConfigError, PortableError, ResourceNotFound
 from portable.messages import Delivery, Outgoing, QueueStats
 from portable.wire import dead_letter_name
 from portable_gcp.attempts import retrying
-from portable_gcp.errors import FAILURES, translated, translating
+from portable_gcp.errors import FAILURES, is_late, translated, translating
 from portable_gcp.options import PubSubOptions, client_arguments, project
 from portable_gcp.pubsub_messages import LARGEST, packed, unpacked
 
@@ -187,7 +187,7 @@ class PubSubQueue:
             try:
                 found = self._pull(max_messages, visibility, left, at_once=False)
             except PortableError as error:
-                if isinstance(error.__cause__, theirs.DeadlineExceeded) and monotonic() >= deadline - 0.1:
+                if is_late(error) and monotonic() >= deadline - 0.1:
                     return []
                 raise
             if found:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from time import monotonic
+from time import monotonic, sleep
 
 from portable.bridges import stays_sync
 from portable.errors import Closed, DeadlineExceeded, LeaseLost, PortableError
@@ -67,6 +67,9 @@ class KafkaMember:
         self._fetched: list[Record[bytes]] = []
         self._changed = False
         self._seeks: dict[str, int] = {}
+        # What the application wants committed, while it is being committed.
+        self._due: dict[str, Position] = {}
+        self._until = 0.0
         self._lost: set[str] = set()
         self._subscribed = self._joined = self._left = False
         self._polled = monotonic()
@@ -93,8 +96,6 @@ class KafkaMember:
     @stays_sync
     def took(self, records: Sequence[Record[bytes]]) -> None:
         """Learn that the consumer has what a fetch gave."""
-        if records and self._fetched and self._fetched[0] is records[0]:
-            del self._fetched[: len(records)]
         last: dict[str, Record[bytes]] = {}
         for one in reversed(records):
             if last.setdefault(one.partition, one) is one and len(last) == len(self._held):
@@ -103,6 +104,8 @@ class KafkaMember:
             held = self._held.get(name)
             if held is not None:
                 held.given = one.position.value
+        if records and self._fetched and self._fetched[0] is records[0]:
+            del self._fetched[: len(records)]
 
     @stays_sync
     def seek(self, position: Position) -> bool:
@@ -132,32 +135,32 @@ class KafkaMember:
 
     def heartbeat(self, *, timeout: float) -> None:  # noqa: ARG002 (it does not wait)
         """Show Kafka that it is not stuck: at once where all is committed, else when it is high time."""
-        behind = any(held.given != held.committed for held in self._held.values())
-        if self._subscribed and not self._left and (not behind or monotonic() - self._polled > self._grace / 2):
-            self._look(1, 0.0)
+        with self._busy:
+            # In this order: what is not taken yet is fetched, and then it counts as given before it is not.
+            behind = bool(self._fetched) or any(held.given != held.committed for held in self._held.values())
+            if self._subscribed and not self._left and (not behind or monotonic() - self._polled > self._grace / 2):
+                self._be_there()
+                self._poll(1, 0.0)
 
     def commit(self, positions: Mapping[str, Position], *, timeout: float) -> set[str]:
         """Keep positions; gives the partitions that are not its own any more."""
-        deadline = monotonic() + timeout
-        while True:
-            lost = {name for name in positions if name not in self._held}
-            mine = {name: one for name, one in positions.items() if name not in lost}
-            offsets = {self._place(name): (next_offset(one.value), "") for name, one in mine.items()}
-            try:
-                if offsets:
-                    self._consumer.commit(offsets, timeout=max(0.0, deadline - monotonic()))
-                break
-            except LeaseLost:
-                return set(positions)
-            except Rebalancing:
-                # What comes of it may be that partitions are lost.
-                if monotonic() > deadline:
-                    raise
-                self._take_part()
-        for name, one in mine.items():
-            held = self._held.get(name)
-            if held is not None:
-                held.committed = one.value
+        self._due = due = dict(positions)
+        self._until = monotonic() + timeout
+        try:
+            # A partition may be revoked while this takes part in a rebalance, and is committed there.
+            while mine := {name: one for name, one in due.copy().items() if name in self._held}:
+                try:
+                    self._commit(mine)
+                    break
+                except Rebalancing:
+                    if monotonic() > self._until:
+                        raise
+                    self._take_part()
+            lost = set(due) - set(mine)
+        except LeaseLost:
+            return set(positions)
+        finally:
+            self._due = {}
         self._lost -= lost
         return lost
 
@@ -179,24 +182,35 @@ class KafkaMember:
 
     def _look(self, count: int, wait: float) -> list[Record[bytes]]:
         with self._busy:
-            if self._left:
-                raise Closed("the consumer has left its group")
-            if not self._subscribed:
-                self._subscribed = True
-                self._consumer.subscribe(
-                    [self._topic], assigned=self._assigned, revoked=self._revoked, lost=self._revoked
-                )
-            self._go_to_places()
+            self._be_there()
             if not self._fetched:
                 self._poll(count, wait)
             return self._fetched[:count]
 
+    def _commit(self, positions: Mapping[str, Position]) -> None:
+        offsets = {self._place(name): (next_offset(one.value), "") for name, one in positions.items()}
+        self._consumer.commit(offsets, timeout=max(0.0, self._until - monotonic()))
+        for name, one in positions.items():
+            held = self._held.get(name)
+            if held is not None:
+                held.committed = one.value
+
     def _take_part(self) -> None:
         """Poll for the sake of a rebalance; what comes along is kept."""
         with self._busy:
-            if self._left:
-                raise Closed("the consumer has left its group")
+            self._be_there()
             self._poll(1, PAUSE)
+
+    # With `_busy` in hand.
+
+    def _be_there(self) -> None:
+        """Be in the group, and at the places that were sought."""
+        if self._left:
+            raise Closed("the consumer has left its group")
+        if not self._subscribed:
+            self._subscribed = True
+            self._consumer.subscribe([self._topic], assigned=self._assigned, revoked=self._revoked, lost=self._gone)
+        self._go_to_places()
 
     def _poll(self, count: int, wait: float) -> None:
         self._polled = monotonic()
@@ -230,6 +244,25 @@ class KafkaMember:
             self._held.setdefault(str(number), _Held())
 
     def _revoked(self, places: list[Place]) -> None:
+        due = self._due
+        while mine := {name: one for name, one in due.copy().items() if self._place(name) in places}:
+            # They are this member's until the callback ends.
+            try:
+                self._commit(mine)
+            except Rebalancing:
+                if monotonic() < self._until:
+                    sleep(PAUSE)
+                    continue
+            except PortableError:
+                # It is told as lost partitions are.
+                pass
+            else:
+                for name in mine:
+                    due.pop(name, None)
+            break
+        self._gone(places)
+
+    def _gone(self, places: list[Place]) -> None:
         self._changed = True
         for _, number in places:
             name = str(number)

@@ -209,9 +209,8 @@ class StreamConsumer(Generic[T]):
         # Not before they are here: a cancelled fetch goes on in its thread, for nobody.
         self._member.took(records)
         self._fetched.extend(records)
-        for name in self._member.lost():
-            self._given.pop(name, None)
-            self._lost.add(name)
+        # What was fetched ahead and never given is nobody's loss.
+        self._lost |= {name for name in self._member.lost() if self._given.pop(name, None) is not None}
 
     async def _give(self, max_records: int) -> list[Record[T]]:
         """Take records that were fetched; those of partitions that went to others since are dropped."""

@@ -15,6 +15,7 @@ from urllib.parse import quote, urlsplit
 
 import grpc
 import pytest
+from google.pubsub_v1 import PullRequest
 
 from portable import open_queue
 from portable.errors import (
@@ -30,7 +31,7 @@ from portable.errors import (
     Unavailable,
 )
 from tests.faults.between import Refusal, Request, lost, times
-from tests.faults.cloud_queues import VENDORS, Amazon, Microsoft, Vendor, opened, received
+from tests.faults.cloud_queues import VENDORS, Amazon, Google, Microsoft, Vendor, opened, received
 from tests.patience import PATIENCE, persistently, wait_until
 from tests.relay import Relay
 from tests.targets import own, target
@@ -213,6 +214,32 @@ def test_a_send_whose_answer_is_lost_once_goes_through(vendor: Vendor, name: str
         vendor.between.faults[vendor.sending] = times(1, lost)
         queue.send(b"body")
         assert vendor.between.calls[vendor.sending] == 2
+        assert set(received(queue, 1)) == {b"body"}
+
+
+def test_a_call_that_google_ends_is_no_closed_queue(name: str) -> None:
+    """It is unavailable; where the time was over anyway, nothing was there."""
+    vendor = Google()
+
+    def ends(request: bytes, passed: Any) -> Any:
+        raise Refusal(grpc.StatusCode.CANCELLED, "Stream removed (RST_STREAM)")
+
+    def ends_when_it_is_over(request: bytes, passed: Any) -> Any:
+        if PullRequest.deserialize(request).return_immediately:
+            return passed(request)
+        with contextlib.suppress(grpc.RpcError):
+            while True:
+                passed(request)
+        return ends(request, passed)
+
+    with vendor.between, opened(vendor, name) as queue:
+        vendor.between.faults["Pull"] = ends
+        with pytest.raises(Unavailable, match="ended the call"):
+            queue.receive(wait=30)
+        vendor.between.faults["Pull"] = ends_when_it_is_over
+        assert queue.receive(wait=0.5) == []
+        vendor.between.faults.clear()
+        queue.send(b"body")
         assert set(received(queue, 1)) == {b"body"}
 
 
