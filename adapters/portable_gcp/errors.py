@@ -81,7 +81,7 @@ def translated(error: Exception) -> PortableError:
         # The time was over: what kept it from being done is the last attempt's.
         last = error.cause
         return translated(last) if isinstance(last, Exception) else DeadlineExceeded(_LATE, maybe_applied=True)
-    if _CLOSED.search(str(getattr(error, "message", error))):
+    if isinstance(error, theirs.Cancelled | ValueError) and _CLOSED.search(str(error)):
         return Closed("the resource was closed meanwhile")
     for kind, ours, words in _MEANINGS:
         if isinstance(error, kind):

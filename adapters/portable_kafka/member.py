@@ -104,8 +104,15 @@ class KafkaMember:
             held = self._held.get(name)
             if held is not None:
                 held.given = one.position.value
-        if records and self._fetched and self._fetched[0] is records[0]:
-            del self._fetched[: len(records)]
+        if not records:
+            return
+        count = len(records)
+        if len(self._fetched) >= count and self._fetched[0] is records[0] and self._fetched[count - 1] is records[-1]:
+            del self._fetched[:count]
+        else:
+            # Some went with their partition meanwhile.
+            taken = {id(one) for one in records}
+            self._keep(lambda one: id(one) not in taken)
 
     @stays_sync
     def seek(self, position: Position) -> bool:
@@ -136,9 +143,11 @@ class KafkaMember:
     def heartbeat(self, *, timeout: float) -> None:  # noqa: ARG002 (it does not wait)
         """Show Kafka that it is not stuck: at once where all is committed, else when it is high time."""
         with self._busy:
-            # In this order: what is not taken yet is fetched, and then it counts as given before it is not.
-            behind = bool(self._fetched) or any(held.given != held.committed for held in self._held.values())
-            if self._subscribed and not self._left and (not behind or monotonic() - self._polled > self._grace / 2):
+            # What was handed out stays among what is fetched until it is taken, and counts as given by then.
+            if self._fetched or self._left or not self._subscribed:
+                return
+            behind = any(held.given != held.committed for held in self._held.values())
+            if not behind or monotonic() - self._polled > self._grace / 2:
                 self._be_there()
                 self._poll(1, 0.0)
 

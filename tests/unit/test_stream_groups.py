@@ -197,6 +197,22 @@ def test_what_was_fetched_ahead_of_a_lost_partition_is_not_given(world: World) -
     assert len(_poll_all(late)) == 2
 
 
+def test_what_was_fetched_ahead_and_never_given_is_no_loss(world: World) -> None:
+    world.fill(10)
+    late, other = world.stream().consumer("g"), world.stream().consumer("g")
+    first = next(late).data.decode()
+    late.commit()
+    late._keeper.close()
+    world.clock.advance(11.0)
+    rest = _poll_all(other)
+    assert sorted([first, *rest]) == sorted(str(number) for number in range(10))
+    other.commit()
+    # The first drops what was fetched ahead, the second asks its member what is lost.
+    assert late.poll(timeout=0) == []
+    assert late.poll(timeout=0) == []
+    late.commit()
+
+
 def test_a_partition_goes_on_once_its_records_are_committed(world: World) -> None:
     world.fill(10)
     first, second = world.stream().consumer("g"), world.stream().consumer("g")

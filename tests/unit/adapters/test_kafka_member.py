@@ -22,6 +22,8 @@ class Group:
     def __init__(self, *, while_revoked: PortableError | None = None, lost: bool = False) -> None:
         self.kept: dict[Place, tuple[int, str]] = {}
         self.rebalancing = False
+        self.revoked = 0
+        self.coming: list[int] = []
         self.polls = 0
         self._revoking = False
         self._while_revoked = while_revoked
@@ -39,8 +41,9 @@ class Group:
         if self.rebalancing:
             self.rebalancing = False
             self._revoking = True
-            self._told[self._how]([(TOPIC, 0)])
+            self._told[self._how]([(TOPIC, self.revoked)])
             self._revoking = False
+            return [make(number) for number in self.coming]
         return []
 
     def commit(self, offsets: Mapping[Place, tuple[int, str]], *, timeout: float) -> None:
@@ -100,3 +103,28 @@ def test_a_heartbeat_takes_part_in_no_rebalance_while_records_are_with_the_appli
     group.rebalancing = True
     member.heartbeat(timeout=1.0)
     assert (group.polls, group.rebalancing) == (2, False)
+
+
+def test_a_heartbeat_takes_part_in_no_rebalance_while_records_are_on_their_way() -> None:
+    """They are handed out, and not yet with the application."""
+    group = Group()
+    member = KafkaMember(None, group, TOPIC, 2, make=_record, grace=60.0)  # type: ignore[arg-type]
+    records = member.fetch(10, timeout=5.0)
+    group.rebalancing = True
+    member.heartbeat(timeout=1.0)
+    assert (len(records), group.polls, group.rebalancing) == (2, 1, True)
+
+
+@pytest.mark.parametrize("gone", [0, 1])
+def test_what_came_while_records_were_handed_out_is_given_next(gone: int) -> None:
+    """Another thread's commit takes part in a rebalance meanwhile: one partition goes, the other has more."""
+    group = Group()
+    group.revoked, group.coming = gone, [1 - gone]
+    member = KafkaMember(None, group, TOPIC, 2, make=_record, grace=60.0)  # type: ignore[arg-type]
+    handed = member.fetch(10, timeout=5.0)
+    group.rebalancing = True
+    member.commit({str(gone): Position(str(gone), f"{0:020}")}, timeout=5.0)
+    member.took(handed)
+    (found,) = member.fetch(10, timeout=5.0)
+    assert found.partition == str(1 - gone)
+    assert all(found is not one for one in handed)
