@@ -157,8 +157,11 @@ def _probe_errors(manifest: Manifest) -> Iterator[tuple[Keys, str]]:
         elif probe.resource is not None and probe.resource not in manifest.provides:
             hint = nearest(probe.resource, manifest.provides)
             yield (*keys, "resource"), f"[provides] names no {probe.resource}{hint}"
-        if probe.port is not None and probe.port not in manifest.ports:
-            yield (*keys, "port"), f"no port {probe.port!r}{nearest(probe.port, manifest.ports)}"
+        for port in filter(None, [probe.port, *(step.port for step in probe.exchange)]):
+            if port not in manifest.ports:
+                yield (*keys, "port"), f"no port {port!r}{nearest(port, manifest.ports)}"
+            elif manifest.ports[port].scope == "internal":
+                yield (*keys, "port"), f"the port {port!r} is internal, which a container keeps to itself"
         for pattern in [probe.expect, *(step.expect for step in probe.exchange)]:
             if (why := _no_pattern(pattern)) is not None:
                 yield keys, f"{pattern!r} is no regular expression: {why}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import functools
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Literal
@@ -107,8 +108,7 @@ def probe(platform: Runtime, instance: Instance, question: Probe, *, timeout: fl
             timeout=seconds,
         )
 
-    address = platform.address(instance, question.port) if question.port is not None else None
-    ask(question, address=address, lookup=lookup, run=run, timeout=timeout)
+    ask(question, address=functools.partial(platform.address, instance), lookup=lookup, run=run, timeout=timeout)
 
 
 def healths(instances: Sequence[Instance], *, timeout: float = LIVE_TIMEOUT) -> list[Health]:

@@ -217,11 +217,13 @@ class Step(Strict, frozen=True, kw_only=True):
     """One turn of a conversation over TCP.
 
     Attributes:
+        port: of a conversation with another port of the server, which begins here; left out, it goes on.
         send: what is sent, as text; empty where the server speaks first.
         send_hex: the same for protocols that are not text.
         expect: a regular expression that has to match what has come back since.
     """
 
+    port: Name | None = None
     send: str = ""
     send_hex: Annotated[str, msgspec.Meta(pattern="^([0-9a-f]{2} ?)*$")] = ""
     expect: Annotated[str, msgspec.Meta(min_length=1)]
@@ -233,7 +235,7 @@ class Probe(Strict, frozen=True, kw_only=True):
     Attributes:
         resource: a kind of resource: the functional probe writes to one and reads it back through the neutral API,
             where an adapter for the binding is installed; else it is the conversation or the command.
-        port: the port of the conversation.
+        port: the port of the conversation, until a turn names another.
         exchange: its turns.
         command: a program that exits with 0.
         input: what it reads from stdin.

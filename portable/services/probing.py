@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from portable.errors import ConfigError, DeadlineExceeded, PortableError, Unavailable
@@ -13,7 +14,7 @@ from portable.quantities import Duration
 from portable.services.manifest import Probe, Step
 from portable.services.templates import Lookup, expanded
 
-__all__ = ["Answer", "Run", "ask", "converse", "wait_until"]
+__all__ = ["Address", "Answer", "Run", "ask", "converse", "wait_until"]
 
 _LARGEST = 1024 * 1024
 _PAUSES = (0.01, 0.02, 0.05, 0.1, 0.2)
@@ -31,18 +32,19 @@ class Answer(NamedTuple):
     output: str
 
 
+Address = Callable[[str], tuple[str, int]]
+"""Tells where a port is reached."""
+
 Run = Callable[[Probe, float], Answer]
 """Runs a probe's command where the server's programs are, for at most so many seconds."""
 
 
-def ask(
-    probe: Probe, *, address: tuple[str, int] | None, lookup: Lookup, run: Run, timeout: float | None = None
-) -> None:
+def ask(probe: Probe, *, address: Address, lookup: Lookup, run: Run, timeout: float | None = None) -> None:
     """Ask once.
 
     Args:
         probe: the question.
-        address: where its port is; None for a command.
+        address: of the ports that it is asked at.
         lookup: gives the values of references.
         run: runs a command.
         timeout: seconds, if not the probe's own.
@@ -52,8 +54,8 @@ def ask(
         DeadlineExceeded: it did not answer in time.
     """
     seconds = timeout if timeout is not None else Duration.parse(probe.timeout)
-    if address is not None:
-        converse(address, probe.exchange, lookup, seconds)
+    if probe.port is not None:
+        converse(probe.port, probe.exchange, address, lookup, seconds)
         return
     answer = run(probe, seconds)
     if answer.code != 0:
@@ -63,20 +65,27 @@ def ask(
         raise Unavailable(f"the probe's output does not match {probe.expect!r}")
 
 
-def converse(address: tuple[str, int], steps: list[Step], lookup: Lookup, timeout: float) -> None:
-    """Have a conversation over TCP: send, and read until what was expected has come."""
+def converse(port: str, steps: Sequence[Step], address: Address, lookup: Lookup, timeout: float) -> None:
+    """Have a conversation over TCP: send, and read until what was expected has come; with another port, a new one."""
     end = time.monotonic() + timeout
-    try:
-        with socket.create_connection(address, timeout=timeout) as connection:
-            for number, step in enumerate(steps, 1):
+    with contextlib.ExitStack() as stack:
+        where, connection = address(port), None
+        for number, step in enumerate(steps, 1):
+            if step.port is not None:
+                stack.close()
+                where, connection = address(step.port), None
+            try:
+                if connection is None:
+                    left = max(0.001, end - time.monotonic())
+                    connection = stack.enter_context(socket.create_connection(where, timeout=left))
                 data = bytes.fromhex(step.send_hex) if step.send_hex else expanded(step.send, lookup).encode()
                 if data:
                     connection.sendall(data)
                 _expect(connection, step.expect.encode("utf-8", "surrogateescape"), number, end)
-    except TimeoutError:
-        raise DeadlineExceeded(f"no answer from {address[0]}:{address[1]} within {timeout:g} s") from None
-    except OSError as error:
-        raise Unavailable(f"{address[0]}:{address[1]}: {error.strerror or error}") from None
+            except TimeoutError:
+                raise DeadlineExceeded(f"no answer from {where[0]}:{where[1]} within {timeout:g} s") from None
+            except OSError as error:
+                raise Unavailable(f"{where[0]}:{where[1]}: {error.strerror or error}") from None
 
 
 def _expect(connection: socket.socket, pattern: bytes, number: int, end: float) -> None:

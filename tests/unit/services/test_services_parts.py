@@ -176,13 +176,32 @@ def server() -> Iterator[tuple[str, int]]:
     thread.join(10)
 
 
+def nowhere(_: str) -> tuple[str, int]:
+    raise AssertionError
+
+
 def no_command(_: Probe, __: float) -> Answer:
     raise AssertionError
 
 
+def test_a_conversation_goes_on_with_another_port(server: tuple[str, int]) -> None:
+    steps = [Step(expect="^hello"), Step(send="a\n", expect="^a"), Step(port="other", expect="^hello")]
+    asked: list[str] = []
+
+    def address(port: str) -> tuple[str, int]:
+        asked.append(port)
+        return server
+
+    ask(Probe(port="main", exchange=steps), address=address, lookup=lambda s, _: s, run=no_command)
+    assert asked == ["main", "other"]
+    last = [*steps[:2], Step(port="other", expect="^bye")]
+    with pytest.raises(DeadlineExceeded):
+        ask(Probe(port="main", exchange=last), address=address, lookup=lambda s, _: s, run=no_command, timeout=0.3)
+
+
 def test_a_conversation_is_followed(server: tuple[str, int]) -> None:
     steps = [Step(expect="^hello"), Step(send="a${host}\n", expect="a<host>"), Step(send_hex="62 0a", expect="^b\n")]
-    ask(Probe(port="main", exchange=steps), address=server, lookup=lambda s, _: f"<{s}>", run=no_command)
+    ask(Probe(port="main", exchange=steps), address=lambda _: server, lookup=lambda s, _: f"<{s}>", run=no_command)
 
 
 @pytest.mark.parametrize(
@@ -197,7 +216,7 @@ def test_a_wrong_answer_is_told_without_what_was_sent(
 ) -> None:
     probe = Probe(port="main", exchange=[Step(expect="hello"), step])
     with pytest.raises(error, match=message) as caught:
-        ask(probe, address=server, lookup=lambda s, _: s, run=no_command, timeout=0.3)
+        ask(probe, address=lambda _: server, lookup=lambda s, _: s, run=no_command, timeout=0.3)
     assert "secret" not in str(caught.value)
 
 
@@ -205,7 +224,12 @@ def test_nobody_listening_is_unavailable() -> None:
     with socket.create_server(("127.0.0.1", 0)) as closed:
         address = closed.getsockname()
     with pytest.raises(Unavailable, match=f"127.0.0.1:{address[1]}: Connection refused"):
-        ask(Probe(port="main", exchange=[Step(expect="x")]), address=address, lookup=lambda s, _: s, run=no_command)
+        ask(
+            Probe(port="main", exchange=[Step(expect="x")]),
+            address=lambda _: address,
+            lookup=lambda s, _: s,
+            run=no_command,
+        )
 
 
 def test_a_command_is_judged_by_its_code_and_output() -> None:
@@ -217,10 +241,10 @@ def test_a_command_is_judged_by_its_code_and_output() -> None:
         (Answer(3, ""), "without a word"),
     ]:
         if message is None:
-            ask(probe, address=None, lookup=lambda s, _: s, run=lambda *_, found=answer: found)
+            ask(probe, address=nowhere, lookup=lambda s, _: s, run=lambda *_, found=answer: found)
         else:
             with pytest.raises(Unavailable, match=message):
-                ask(probe, address=None, lookup=lambda s, _: s, run=lambda *_, found=answer: found)
+                ask(probe, address=nowhere, lookup=lambda s, _: s, run=lambda *_, found=answer: found)
 
 
 def test_waiting_ends_with_the_last_answer_or_when_it_is_in_vain() -> None:
