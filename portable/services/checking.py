@@ -157,11 +157,15 @@ def _probe_errors(manifest: Manifest) -> Iterator[tuple[Keys, str]]:
         elif probe.resource is not None and probe.resource not in manifest.provides:
             hint = nearest(probe.resource, manifest.provides)
             yield (*keys, "resource"), f"[provides] names no {probe.resource}{hint}"
-        for port in filter(None, [probe.port, *(step.port for step in probe.exchange)]):
+        asked: list[tuple[Keys, str | None]] = [(keys, probe.port)]
+        asked += [((*keys, "exchange", str(number)), step.port) for number, step in enumerate(probe.exchange)]
+        for place, port in asked:
+            if port is None:
+                continue
             if port not in manifest.ports:
-                yield (*keys, "port"), f"no port {port!r}{nearest(port, manifest.ports)}"
+                yield (*place, "port"), f"no port {port!r}{nearest(port, manifest.ports)}"
             elif manifest.ports[port].scope == "internal":
-                yield (*keys, "port"), f"the port {port!r} is internal, which a container keeps to itself"
+                yield (*place, "port"), f"the port {port!r} is internal, which a container keeps to itself"
         for pattern in [probe.expect, *(step.expect for step in probe.exchange)]:
             if (why := _no_pattern(pattern)) is not None:
                 yield keys, f"{pattern!r} is no regular expression: {why}"

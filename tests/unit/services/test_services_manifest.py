@@ -67,7 +67,7 @@ def test_a_wrong_manifest_is_named_by_its_place(write: Write, old: str, new: str
         ("PING ${parameter:password}", "PING ${parameter:pass}", "no parameter 'pass'; did you mean password?"),
         ('volume = "data"', 'volume = "date"', "no volume 'date'; did you mean data?"),
         ('port = "main"', 'port = "mian"', "no port 'mian'; did you mean main?"),
-        ('expect = "PONG"', 'expect = "PONG", port = "mian"', "no port 'mian'; did you mean main?"),
+        ('expect = "PONG"', 'expect = "PONG", port = "mian"', r"exchange\.0\.port: no port 'mian'; did you mean main"),
         ("port = 7000", 'port = 7000\nscope = "internal"', "the port 'main' is internal, which a container"),
         ('expect = "PONG"', 'expect = "("', "is no regular expression"),
         ('license = "Apache-2.0"', 'license = "Apache 2"', "'Apache 2' is no SPDX expression, such as BSD-3-Clause"),
