@@ -59,6 +59,7 @@ class Reader:
         self._prefetch = 0
         self._taking: _Taking | None = None
         self._busy = False
+        self._closed = False
 
     @property
     def is_free(self) -> bool:
@@ -95,7 +96,8 @@ class Reader:
         return found
 
     def close(self) -> None:
-        """Let go of the channel, and with it of all that is held; a receive that waits ends with `Closed`."""
+        """Let go of the channel, and with it of all that is held; a receive that goes on ends with `Closed`."""
+        self._closed = True
         if self._connection is not None:
             self._connection.post(self._close)
 
@@ -103,6 +105,9 @@ class Reader:
 
     def _begin(self, connection: Connection, taking: _Taking) -> None:
         self._taking = taking
+        if self._closed:
+            self._fail(taking, Closed("the resource was closed"))
+            return
         channel = self._channel
         if channel is not None and channel.is_open and channel.connection is connection.native:
             self._take()
@@ -112,6 +117,9 @@ class Reader:
         self._channel.add_on_close_callback(self._ended)
 
     def _opened(self, channel: Any, taking: _Taking) -> None:
+        if self._closed:
+            self._close()
+            return
         channel.add_callback(self._on_empty, [spec.Basic.GetEmpty], False)
         channel.add_on_cancel_callback(self._on_server_cancel)
         if self._taking is taking:

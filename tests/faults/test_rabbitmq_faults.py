@@ -171,6 +171,20 @@ def test_close_ends_a_wait_and_every_thread(url: str, name: str, channel: Any) -
     assert not [one for one in set(threading.enumerate()) - before if one.name == "portable-rabbitmq"]
 
 
+@pytest.mark.parametrize("was_used", [True, False])
+def test_a_receive_takes_nothing_by_a_reader_that_is_closed(url: str, name: str, *, was_used: bool) -> None:
+    """The resource is closed when a receive has its reader, and has not begun."""
+    with open_queue(url, name=name, **MAKE) as jobs:
+        jobs.send_many([b"0", b"1"])
+        driver: Any = jobs._driver
+        if was_used:
+            assert jobs.receive(wait=PATIENCE)
+        reader = driver._readers._free()
+        driver._readers.close()
+        with pytest.raises(Closed):
+            reader.receive(1, visibility=30.0, wait=0.0, timeout=PATIENCE)
+
+
 def test_wrong_password(url: str) -> None:
     parts = urlsplit(url)
     for user in (f"{parts.username}:{SECRET}@", f"somebody:{SECRET}@"):
