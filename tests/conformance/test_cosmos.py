@@ -99,9 +99,9 @@ def test_what_an_index_cannot_hold_whole_is_refused(url: str) -> None:
 def test_what_is_too_large_for_a_request_is_refused_before_it_is_sent(url: str, character: str, times: int) -> None:
     with open_collection(url, name="large", create="if_missing") as books:
         with pytest.raises(LimitExceeded, match="bucket"):
-            books.put({"id": "1", "text": character * times})
-        books.put({"id": "1", "text": character * 100_000})
-        assert books.get("1").data["text"] == character * 100_000
+            books.put({"id": character, "text": character * times})
+        books.put({"id": character, "text": character * 100_000})
+        assert books.get(character).data["text"] == character * 100_000
 
 
 def test_a_missing_container_names_the_command(url: str) -> None:

@@ -208,10 +208,11 @@ class GrpcBetween(_Faulty):
         kept = [(name, value) for name, value in context.invocation_metadata() if not name.startswith(_OF_GRPC)]
 
         def passed(changed: bytes) -> list[bytes]:
-            # None where the client has set no limit, whatever the types say.
+            # None where the client has set no limit, whatever the types say. One whose time is over gets nothing more:
+            # a pull that went on would take messages for nobody.
             left: Any = context.time_remaining()
             call: Any = self._channel.unary_stream(method)
-            return list(call(changed, metadata=tuple(kept), timeout=left or PATIENCE))
+            return list(call(changed, metadata=tuple(kept), timeout=PATIENCE if left is None else left))
 
         fault = self.faults.get(operation)
         return passed(request) if fault is None else list(fault(request, passed))
