@@ -87,7 +87,8 @@ class Writing:
                         self._check(key, folder, names[-1], condition)
                     self._place(source, folder, names[-1])
             except InTheWayError as blocked:
-                with self._holding(key_of(blocked.names), until):
+                # Where its folder has gone meanwhile, nothing is in the way any more.
+                with self._holding(key_of(blocked.names), until), contextlib.suppress(*MISSING):
                     self._tree.step_aside(blocked.names, until)
             except (AlreadyExists, PreconditionFailed):
                 self._prune(names)

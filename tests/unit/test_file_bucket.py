@@ -28,6 +28,7 @@ from portable.errors import (
 from portable_embedded.file_bucket import FileBucket
 from portable_embedded.file_locks import let_go, stripes_of
 from portable_embedded.file_names import decoded, key_of, names_of
+from portable_embedded.file_tree import InTheWayError, Tree
 
 XATTR = "user.portable"
 
@@ -483,3 +484,20 @@ def test_deletes_of_a_driver_come_in_batches(bucket: Any, root: Path) -> None:
     bucket.put("a", b"")
     assert bucket._driver.delete_many(["a", "b"], timeout=10) == [None, None]
     assert not bucket.exists("a")
+
+
+def test_an_object_that_was_in_the_way_may_go_with_its_folder(bucket: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    bucket.put("folder/object", b"above")
+    make_parent = Tree.make_parent
+
+    def slow(tree: Tree, names: Any) -> Any:
+        try:
+            return make_parent(tree, names)
+        except InTheWayError:
+            monkeypatch.undo()
+            bucket.delete("folder/object")
+            raise
+
+    monkeypatch.setattr(Tree, "make_parent", slow)
+    bucket.put("folder/object/below", b"below")
+    assert keys(bucket) == ["folder/object/below"]
